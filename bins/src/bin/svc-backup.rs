@@ -1,0 +1,2 @@
+//! svc-backup
+fn main() {}

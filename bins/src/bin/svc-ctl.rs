@@ -1,0 +1,2 @@
+//! svc-ctl
+fn main() {}

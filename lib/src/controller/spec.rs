@@ -1,0 +1,91 @@
+//! How a service is found again by another process, later: the part of a controller that is written to the journal.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::name::ServiceName;
+use crate::world::raw_path::{self, RawPath};
+
+/// Which systemd has the unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Scope {
+    /// The system manager.
+    System,
+    /// The user's own manager.
+    User,
+}
+
+/// The description of a service.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "manager", rename_all = "kebab-case")]
+pub enum ServiceSpec {
+    /// A systemd unit.
+    Unit {
+        /// Its name, an alias allowed.
+        name: String,
+        /// Which systemd.
+        scope: Scope,
+    },
+    /// A daemon that writes its pid to a file.
+    PidFile {
+        /// The file.
+        #[serde(with = "raw_path")]
+        path: PathBuf,
+        /// How it is started again; read from /proc before a stop where nobody said.
+        command: Option<CommandLine>,
+    },
+    /// A command that svckit starts itself.
+    Command {
+        /// Its name in the configuration.
+        name: ServiceName,
+        /// The command.
+        command: CommandLine,
+        /// The directory that records which process runs it.
+        #[serde(with = "raw_path")]
+        record_dir: PathBuf,
+    },
+    /// A controller of another tool: only that tool can resume it.
+    Custom {
+        /// The tool's name for it.
+        kind: String,
+        /// Whatever the tool needs.
+        description: serde_json::Value,
+    },
+}
+
+/// Everything needed to start a process as it was started before. Owner-only wherever it is stored: the environment
+/// may hold secrets.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommandLine {
+    /// The program and its arguments; never a shell line.
+    pub argv: Vec<RawPath>,
+    /// The working directory; `None`: `/`.
+    pub directory: Option<RawPath>,
+    /// The whole environment, as `NAME=value`; `None`: the one that svckit's program has.
+    pub environment: Option<Vec<RawPath>>,
+    /// User id, group id and supplementary groups; `None`: our own.
+    pub credentials: Option<(u32, u32, Vec<u32>)>,
+}
+
+impl CommandLine {
+    /// A command with our own environment and credentials, in `/`.
+    #[must_use]
+    pub fn new<I, S>(argv: I) -> Self
+    where
+        I: IntoIterator<Item = S>,
+        S: Into<OsString>,
+    {
+        let argv = argv.into_iter().map(|word| RawPath(PathBuf::from(word.into()))).collect();
+        Self { argv, directory: None, environment: None, credentials: None }
+    }
+}
+
+impl std::fmt::Debug for CommandLine {
+    /// Without the environment and the arguments: they may hold secrets.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CommandLine").field("program", &self.argv.first()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,1 @@
+//! Readiness: up is not ready. Probes, and N passes in a row on one run of the service.

@@ -1,0 +1,14 @@
+//! The operating-system seam: clock, durable files, processes, signals.
+//!
+//! Everything above reaches the kernel's process and file primitives through here, so that the order of
+//! durable steps and the identity checks of processes stand in one place each.
+
+pub mod clock;
+pub mod dirs;
+pub mod disk;
+pub mod process;
+pub mod raw_path;
+pub mod wait;
+
+pub use dirs::StateDirs;
+pub use process::{Pidfd, ProcessId, StopSignal};
