@@ -220,7 +220,7 @@ mod tests {
         std::fs::write(dir.path().join("0.json"), b"{").unwrap();
         std::fs::write(dir.path().join("1.json"), b"{\"version\": 999, \"shape\": []}").unwrap();
         std::fs::write(dir.path().join("2.json"), b"{\"version\": 1}").unwrap();
-        std::fs::write(dir.path().join("3.json"), b"[]").unwrap();
+        std::fs::write(dir.path().join("10.json"), b"[]").unwrap();
         let all = journal.entries().unwrap();
         assert!(matches!(all[0], Err(JournalError::Malformed { .. })));
         assert!(matches!(all[1], Err(JournalError::Newer { found: 999, .. })));

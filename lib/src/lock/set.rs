@@ -239,7 +239,7 @@ mod tests {
         let text = error.to_string();
         assert!(text.contains("backup of unit test.service by process"), "{text}");
         drop(lock);
-        acquire(dir.path(), &[LockKey::named("a")], Wait::No).unwrap();
+        drop(acquire(dir.path(), &[LockKey::named("a")], Wait::No).unwrap());
     }
 
     #[test]
@@ -252,7 +252,7 @@ mod tests {
         std::thread::scope(|scope| {
             let waiter = scope.spawn(|| acquire(dir.path(), &key, Wait::AtMost(Duration::from_secs(20))));
             drop(lock);
-            waiter.join().unwrap().unwrap();
+            drop(waiter.join().unwrap().unwrap());
         });
     }
 
@@ -260,7 +260,7 @@ mod tests {
     fn a_lingering_file_blocks_nobody() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join(LockKey::named("a").file_name()), b"garbage").unwrap();
-        acquire(dir.path(), &[LockKey::named("a")], Wait::No).unwrap();
+        drop(acquire(dir.path(), &[LockKey::named("a")], Wait::No).unwrap());
     }
 
     #[test]

@@ -245,7 +245,7 @@ mod tests {
     #[test]
     fn the_tree_has_children_and_their_children() {
         let mut child = std::process::Command::new("sh")
-            .args(["-c", "cat & wait"])
+            .args(["-c", "cat; true"])
             .stdin(std::process::Stdio::piped())
             .spawn()
             .unwrap();
