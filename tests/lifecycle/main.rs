@@ -1,0 +1,14 @@
+//! Stopping and starting real services under a real systemd: one story for each way in which a service misbehaves.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a story that can't go on has failed: the panic is its report"
+)]
+
+mod harness;
+
+fn main() -> std::process::ExitCode {
+    let stories = [harness::STORIES].concat();
+    svckit_testbed::stories::run(&stories)
+}
