@@ -1,0 +1,178 @@
+//! Tests of the configuration: what it accepts, what it says of what it does not, and that nothing makes it panic.
+
+use super::*;
+use crate::discover::{Discovery, Search};
+use crate::failure::{Failure, FailureKind};
+
+const WHOLE: &str = r#"
+[defaults]
+store = "/srv/backups"
+on-failure = ["/usr/local/bin/tell-me", "backup"]
+
+[service.mailbox]
+pid-file = "/run/mailbox.pid"
+start-command = ["/usr/bin/mailboxd", "--port", "4000"]
+
+[target.notes]
+unit = "notes.service"
+sqlite = ["/var/lib/notes/notes.db"]
+include = ["/etc/notes"]
+mode = "cold"
+ready = ["http:http://127.0.0.1:8080/health;timeout=90s"]
+stop = { timeout = "2m", signals = [{ signal = "SIGINT", after = "30s" }], last-resort = "never" }
+retention = { last = 7, daily = 14 }
+ping = "https://hc-ping.com/12345678"
+
+[target.mail]
+service = "mailbox"
+sqlite = ["/var/lib/mail/mail.db"]
+"#;
+
+fn discovery(text: &str) -> Discovery {
+    Discovery::new(Config::parse(text).unwrap(), Search { root: "/nonexistent".into(), home: None })
+}
+
+/// The findings, as a person reads them.
+fn said(text: &str) -> Vec<String> {
+    Config::parse(text).unwrap_err().iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn everything_that_the_manual_shows_is_read() {
+    let discovery = discovery(WHOLE);
+    let notes = discovery.target("notes").unwrap();
+    assert_eq!(notes.service, Some(ServiceRef::Unit("notes.service".to_owned())));
+    assert_eq!(notes.mode, Some(Mode::Cold));
+    assert_eq!(notes.store.as_deref(), Some(Path::new("/srv/backups")), "from the defaults");
+    assert_eq!(notes.stop.timeout, Some(std::time::Duration::from_secs(120)));
+    assert_eq!(notes.stop.signals, [(StopSignal::Int, std::time::Duration::from_secs(30))]);
+    assert_eq!(notes.retention, Some(Retention { last: 7, daily: 14, ..Retention::default() }));
+    let mail = discovery.target("mail").unwrap();
+    assert!(matches!(mail.service, Some(ServiceRef::PidFile(path, Some(_))) if path == Path::new("/run/mailbox.pid")));
+    assert!(discovery.service("mailbox").unwrap().sqlite.is_empty());
+}
+
+#[test]
+fn a_mistake_is_told_with_its_place_and_with_what_to_write() {
+    let said = said("[target.a]\nsqlit = [\"/a.db\"]\nunit = 3\nmode = \"warm\"\nstore = \"backups\"\n");
+    let wanted = [
+        "1:9: [target.a] names no data (write: sqlite = [\"/path/to/the.db\"])",
+        "2:1: [target.a] has no key \"sqlit\" (write: sqlite = ...)",
+        "3:8: unit in [target.a] is an integer, not a string (write: unit = \"notes.service\")",
+        "4:8: mode in [target.a]: \"warm\" is not one of its words \
+         (write: mode = \"hot\" or mode = \"fenced\" or mode = \"cold\")",
+        "5:9: store in [target.a]: a relative path means another file in each directory (write: /srv/backups)",
+    ];
+    assert_eq!(said, wanted);
+}
+
+#[test]
+fn each_kind_of_mistake_is_found() {
+    let data = "sqlite = [\"/a.db\"]\n";
+    for (bad, wanted) in [
+        ("[target.\"../a\"]\nsqlite = [\"/a.db\"]", "not usable"),
+        ("[target.a]\nsqlite = [\"a.db\"]", "relative path"),
+        ("[target.a]\nsqlite = \"/a.db\"", "not an array"),
+        ("[target.a]\nsqlite = [1]", "not a string"),
+        ("[target.a]\nsqlite = [\"\"]", "empty"),
+        ("[target.a]\nsqlite = [\"/a\\u0000\"]", "NUL"),
+        ("[target]\na = 3", "not a table"),
+        ("target = 3", "not a table of named tables"),
+        ("[target.a]\nprofile = \"plx\"", "no profile"),
+        ("[targets.a]", "no key \"targets\""),
+        ("[target.a]\nsqlite = [\"/a\"]\nservice = \"none\"", "no [service.none]"),
+        ("[target.a\n", "1:"),
+        ("[target.a]\n[target.a]", "duplicate"),
+    ] {
+        assert!(said(bad).join("\n").contains(wanted), "{bad}: {:?}", said(bad));
+    }
+    for (bad, wanted) in [
+        ("stop = { timeout = 90 }", "string with a unit"),
+        ("stop = { timeout = \"90\" }", "timeout"),
+        ("stop = { timeout = \"9000y\" }", "longer than a year"),
+        ("stop = { last-resort = \"kill\" }", "not one of its words"),
+        ("stop = { signals = [{ signal = \"SIGKILL\", after = \"1s\" }] }", "\"SIGKILL\" is not one of its words"),
+        ("stop = { signals = [{ signal = \"SIGINT\" }] }", "lacks the time"),
+        ("retention = {}", "nothing would be kept"),
+        ("retention = { last = -1 }", "whole number"),
+        ("unit = \"a.service\"\npid-file = \"/a\"", "one of unit"),
+        ("start-command = [\"/a\"]", "belongs to a pid-file"),
+        ("command = [\"a\"]", "whole path"),
+        ("command = []", "it is empty"),
+        ("ping = \"hc-ping.com/secret\"", "begins with https"),
+    ] {
+        let text = format!("[target.a]\n{data}{bad}");
+        let said = said(&text).join("\n");
+        assert!(said.contains(wanted), "{bad}: {said}");
+        assert!(!said.contains("secret"), "the address of a ping is a secret: {said}");
+    }
+}
+
+#[test]
+fn what_is_not_there_is_said_by_kind() {
+    let discovery = discovery(WHOLE);
+    let unknown = discovery.target("note").unwrap_err();
+    assert_eq!((unknown.kind(), unknown.hint().as_deref()), (FailureKind::Usage, Some("did you mean notes?")));
+    let missing = discovery.target("plex").unwrap_err();
+    assert_eq!(missing.kind(), FailureKind::No);
+    assert!(missing.to_string().contains("com.plexapp.plugins.library.db"), "{missing}");
+    assert!(discovery.service("plex").is_ok(), "its service can be operated without its data");
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("svckit.toml");
+    assert_eq!(Config::read(&path).unwrap_err().kind(), FailureKind::Failed);
+    std::fs::write(&path, b"\xff\xfe").unwrap();
+    assert_eq!(Config::read(&path).unwrap_err().kind(), FailureKind::Config);
+    std::fs::write(&path, vec![b'#'; 1 << 21]).unwrap();
+    assert!(Config::read(&path).unwrap_err().to_string().contains("1 MiB"));
+}
+
+/// A small generator with a fixed seed: the same mutations on every machine.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 % bound as u64).unwrap()
+    }
+}
+
+#[test]
+fn no_mutation_makes_the_reader_panic_or_accept_a_relative_path() {
+    const PIECES: [&str; 12] = ["[", "]", "=", "\"", "{", "}", "\n", "\u{0}", "é", "\"\"\"", "\\", "1e999"];
+    let mut random = Random(0x5eed_5eed_5eed_5eed);
+    let mut accepted = 0;
+    for _ in 0..20_000 {
+        let mut text: Vec<char> = WHOLE.chars().collect();
+        for _ in 0..=random.below(4) {
+            let at = random.below(text.len());
+            match random.below(4) {
+                0 => drop(text.remove(at)),
+                1 => text.truncate(at.max(1)),
+                2 => drop(text.splice(at..at, PIECES[random.below(PIECES.len())].chars()).collect::<Vec<_>>()),
+                _ => {
+                    let to = random.below(text.len());
+                    text.swap(at, to);
+                }
+            }
+            if text.is_empty() {
+                text.push('#');
+            }
+        }
+        let text: String = text.into_iter().collect();
+        match Config::parse(&text) {
+            Ok(config) => {
+                accepted += 1;
+                let all = config.targets.values().filter_map(|target| target.sqlite.as_ref()).flatten();
+                assert!(all.into_iter().all(|path| path.is_absolute()), "{text}");
+            }
+            Err(findings) => {
+                assert!(!findings.is_empty(), "refused without a reason: {text}");
+                let lines = text.lines().count().max(1) + 1;
+                assert!(findings.iter().all(|f| f.line >= 1 && f.line <= lines && f.column >= 1), "{text}");
+            }
+        }
+    }
+    assert!(accepted > 100, "the mutations must also leave valid texts: {accepted}");
+}
