@@ -5,6 +5,7 @@
 
 mod spec;
 mod state;
+pub mod systemd;
 
 use std::time::{Duration, Instant};
 
@@ -101,6 +102,20 @@ impl Failure for ControllerError {
             _ => return None,
         };
         Some(text.to_owned())
+    }
+}
+
+/// Finds the service that a description names, in this process or in a later one.
+///
+/// # Errors
+/// When it is not there, and [`ControllerError::Invalid`] for the controller of another tool.
+pub fn open(spec: &ServiceSpec) -> Result<Box<dyn ServiceController>, ControllerError> {
+    match spec {
+        ServiceSpec::Unit { name, scope } => Ok(Box::new(systemd::SystemdUnit::open(name, *scope)?)),
+        other => Err(ControllerError::Invalid {
+            service: format!("{other:?}"),
+            reason: "only the tool that described it can open it".to_owned(),
+        }),
     }
 }
 

@@ -1,0 +1,393 @@
+//! systemd units, over D-Bus: the system manager and the user's own.
+//!
+//! Order is what makes this right: the match for signals, then `Subscribe`, then everything else; a job is known by
+//! its path; a finished stop job proves nothing, an empty control group does. Nothing here sends a signal through
+//! systemd (`KillUnit` lets `Restart=` start the unit again), and nothing changes a file of the administrator's:
+//! shield and hold are drop-ins of our own, proved by reading the properties back.
+
+mod audit;
+mod bus;
+mod cgroup;
+mod dropin;
+mod name;
+mod properties;
+mod protect;
+mod shield;
+mod state;
+mod watch;
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use zbus::OwnedObjectPath;
+
+use self::bus::{Bus, BusError, MANAGER, MANAGER_PATH};
+use self::cgroup::Hierarchies;
+use self::dropin::{Life, Paths};
+use self::properties::Properties;
+use self::watch::Watch;
+use super::{Activity, ControllerError, KillSource, Scope, ServiceController, ServiceSpec, ServiceState};
+use crate::journal::StopMark;
+use crate::lock::LockKey;
+use crate::progress::Cancel;
+use crate::world::{Pidfd, ProcessId, StopSignal, clock, wait};
+
+/// Processes that are watched one by one where the kernel does not tell when a group empties (cgroup v1).
+const WATCHED_PROCESSES_MAX: usize = 256;
+
+/// One systemd unit.
+///
+/// Holds a connection to its bus and a reference to the unit, so that systemd does not forget how its last run ended.
+#[derive(Debug)]
+pub struct SystemdUnit {
+    bus: Arc<Bus>,
+    /// The unit's Id: an alias is resolved.
+    id: String,
+    /// Its object on the bus.
+    path: String,
+    watch: Watch,
+    paths: Paths,
+    memory: Mutex<Memory>,
+}
+
+/// What systemd forgets once a unit has stopped.
+#[derive(Debug, Default)]
+struct Memory {
+    run: Option<String>,
+    group: Option<String>,
+    /// The job of our last start, until a stop.
+    start_job: Option<String>,
+    /// Whether there were processes when they were last listed.
+    had_processes: bool,
+}
+
+impl SystemdUnit {
+    /// Finds the unit. `name` may be an alias and may lack `.service`.
+    ///
+    /// # Errors
+    /// [`ControllerError::Invalid`] for what can't be a unit's name, [`ControllerError::NotFound`] for a unit that
+    /// does not exist, [`ControllerError::Unreachable`] within seconds when no systemd answers.
+    pub fn open(name: &str, scope: Scope) -> Result<Self, ControllerError> {
+        let full = name::full_name(name)
+            .map_err(|reason| ControllerError::Invalid { service: label_of(name, scope), reason })?;
+        let bus = Bus::connect(scope).map_err(|error| failed("find", &label_of(&full, scope), scope, error))?;
+        Self::open_on(Arc::new(bus), &full)
+    }
+
+    /// Finds a unit over a connection that is there.
+    fn open_on(bus: Arc<Bus>, full_name: &str) -> Result<Self, ControllerError> {
+        let scope = bus.scope();
+        let label = label_of(full_name, scope);
+        let context = |error| failed("find", &label, scope, error);
+        let watch = Watch::start(&bus).map_err(context)?;
+        let named = load_unit(&bus, full_name).map_err(context)?;
+        let unit = bus.properties(&named).map_err(context)?;
+        let id = unit.word("Id").unwrap_or(full_name).to_owned();
+        refuse_unusable(&unit, &label)?;
+        let path = if id == full_name { named } else { load_unit(&bus, &id).map_err(context)? };
+        watch.add_unit(&bus, &path).map_err(context)?;
+        // Without a reference systemd drops a unit that has stopped, and with it how it ended. Needs the right to
+        // manage units; whoever lacks it is told so by the first request that matters.
+        if let Err(error) = bus.manager("RefUnit", (id.clone(),)) {
+            tracing::debug!(unit = %id, %error, "no reference to the unit");
+        }
+        let paths = Paths::new(&id, scope);
+        let found = Self { bus, id, path, watch, paths, memory: Mutex::default() };
+        found.remember(&unit);
+        Ok(found)
+    }
+
+    /// The unit's canonical name.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Its properties now.
+    fn unit(&self, action: &'static str) -> Result<Properties, ControllerError> {
+        let unit = self.bus.properties(&self.path).map_err(|error| self.failed(action, error))?;
+        self.remember(&unit);
+        Ok(unit)
+    }
+
+    fn remember(&self, unit: &Properties) {
+        let mut memory = self.memory();
+        if let Some(run) = unit.hex("InvocationID") {
+            memory.run = Some(run);
+        }
+        if let Some(group) = unit.word("ControlGroup") {
+            memory.group = Some(group.to_owned());
+        }
+    }
+
+    fn failed(&self, action: &'static str, error: BusError) -> ControllerError {
+        failed(action, &self.label(), self.bus.scope(), error)
+    }
+
+    fn failed_io(&self, action: &'static str, error: &std::io::Error) -> ControllerError {
+        ControllerError::Failed { action, service: self.label(), reason: error.to_string() }
+    }
+
+    /// Asks for a job of the unit and returns the job's path.
+    fn request(&self, action: &'static str, method: &'static str) -> Result<String, ControllerError> {
+        let answer = self.bus.manager(method, (self.id.clone(), "replace"));
+        let answer = answer.and_then(|message| bus::parsed::<OwnedObjectPath>(&message));
+        Ok(answer.map_err(|error| self.failed(action, error))?.to_string())
+    }
+
+    /// The directories of its control group, the remembered one and the one that its name gives.
+    fn cgroups(&self, unit: &Properties) -> Result<Vec<PathBuf>, ControllerError> {
+        const ACTION: &str = "list the processes of";
+        let hierarchies = Hierarchies::visible().map_err(|error| self.failed_io(ACTION, &error))?;
+        let mut groups: Vec<String> = self.memory().group.clone().into_iter().collect();
+        if groups.is_empty() {
+            // systemd forgets the group when the unit stops, whether or not processes are left in it.
+            let manager = self.bus.property(MANAGER_PATH, MANAGER, "ControlGroup");
+            let manager = manager.map_err(|error| self.failed(ACTION, error))?;
+            let manager = <&str>::try_from(&manager).unwrap_or_default().to_owned();
+            groups = cgroup::groups_by_name(&manager, unit.word("Slice"), &self.id);
+        }
+        Ok(groups.iter().flat_map(|group| hierarchies.directories(group)).collect())
+    }
+
+    fn processes_of(&self, unit: &Properties) -> Result<Vec<ProcessId>, ControllerError> {
+        const ACTION: &str = "list the processes of";
+        let directories = self.cgroups(unit)?;
+        self.watch.watch_cgroups(&directories);
+        let found = cgroup::processes_below(&directories).map_err(|error| self.failed_io(ACTION, &error))?;
+        self.memory().had_processes = !found.is_empty();
+        // systemd knows a process that we don't see: then an empty list would not mean that there is none.
+        if let Some(pid) = unit.small("MainPID").filter(|pid| *pid > 0)
+            && found.iter().all(|process| process.pid != pid)
+            && let Some(main) = ProcessId::of(pid).map_err(|error| self.failed_io(ACTION, &error))?
+            && self.unit(ACTION)?.small("MainPID") == Some(pid)
+            && main.is_alive()
+        {
+            return Err(ControllerError::Failed {
+                action: ACTION,
+                service: self.label(),
+                reason: format!("its control group does not show its main process {pid} here"),
+            });
+        }
+        Ok(found)
+    }
+}
+
+impl ServiceController for SystemdUnit {
+    fn spec(&self) -> ServiceSpec {
+        ServiceSpec::Unit { name: self.id.clone(), scope: self.bus.scope() }
+    }
+
+    fn label(&self) -> String {
+        label_of(&self.id, self.bus.scope())
+    }
+
+    fn lock_keys(&self) -> Result<Vec<LockKey>, ControllerError> {
+        Ok(vec![match self.bus.scope() {
+            Scope::System => LockKey::service("unit", &self.id),
+            // Two users' units of one name are two services.
+            Scope::User => {
+                let user = rustix::process::geteuid().as_raw();
+                LockKey::service("user-unit", &format!("{user}/{}", self.id))
+            }
+        }])
+    }
+
+    fn state(&self) -> Result<ServiceState, ControllerError> {
+        const ACTION: &str = "look at";
+        let unit = self.unit(ACTION)?;
+        let mut state = state::state_of(&unit).map_err(|error| self.failed_io(ACTION, &error))?;
+        let memory = self.memory();
+        if state.run.is_none() {
+            state.run.clone_from(&memory.run);
+        }
+        // A start that systemd accepted and then refused leaves the unit as if nobody had asked.
+        if state.activity == Activity::Down
+            && let Some(result) = memory.start_job.as_deref().and_then(|job| self.watch.job_result(job))
+            && !matches!(result.as_str(), "done" | "canceled")
+        {
+            state.activity = Activity::Failed;
+            state.detail = format!("{}, its start was refused: {}", state.detail, job_result_for_people(&result));
+        }
+        Ok(state)
+    }
+
+    fn processes(&self) -> Result<Vec<ProcessId>, ControllerError> {
+        self.processes_of(&self.unit("list the processes of")?)
+    }
+
+    fn request_stop(&self) -> Result<(), ControllerError> {
+        // What the run was called is forgotten by systemd when it ends.
+        let unit = self.unit("stop")?;
+        self.watch.watch_cgroups(&self.cgroups(&unit)?);
+        self.memory().start_job = None;
+        self.request("stop", "StopUnit").map(drop)
+    }
+
+    fn signal(&self, signal: StopSignal) -> Result<(), ControllerError> {
+        const ACTION: &str = "signal";
+        let Some(pid) = self.unit(ACTION)?.small("MainPID").filter(|pid| *pid > 0) else {
+            return Ok(());
+        };
+        let Some(main) = ProcessId::of(pid).map_err(|error| self.failed_io(ACTION, &error))? else {
+            return Ok(());
+        };
+        let Some(pidfd) = Pidfd::open(&main).map_err(|error| self.failed_io(ACTION, &error))? else {
+            return Ok(());
+        };
+        // systemd gives the pid up when it reaps the process. It still has it, so the pid was not given away before
+        // the descriptor was opened.
+        if self.unit(ACTION)?.small("MainPID") != Some(pid) {
+            return Ok(());
+        }
+        match pidfd.signal(signal) {
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => Err(ControllerError::Permission {
+                action: ACTION,
+                service: self.label(),
+                reason: format!("{signal} to process {pid}: {error}"),
+            }),
+            Err(error) => Err(self.failed_io(ACTION, &error)),
+        }
+    }
+
+    fn start(&self) -> Result<(), ControllerError> {
+        let job = self.request("start", "StartUnit")?;
+        self.memory().start_job = Some(job);
+        Ok(())
+    }
+
+    fn wait_change(&self, until: Instant, cancel: &Cancel) -> Result<(), ControllerError> {
+        use std::os::fd::AsFd;
+        const ACTION: &str = "watch";
+        let directories = self.cgroups(&self.unit(ACTION)?)?;
+        self.watch.watch_cgroups(&directories);
+        // On cgroup v1 nobody says that a group has emptied: its processes are watched.
+        let mut pidfds = Vec::new();
+        if !directories.iter().any(|directory| directory.join("cgroup.events").exists()) {
+            let processes = cgroup::processes_below(&directories).map_err(|error| self.failed_io(ACTION, &error))?;
+            if processes.is_empty() && self.memory().had_processes {
+                self.memory().had_processes = false;
+                return Ok(());
+            }
+            for process in processes.iter().take(WATCHED_PROCESSES_MAX) {
+                pidfds.extend(Pidfd::open(process).map_err(|error| self.failed_io(ACTION, &error))?);
+            }
+        }
+        let mut descriptors = self.watch.descriptors().to_vec();
+        descriptors.push(cancel.as_fd());
+        descriptors.extend(pidfds.iter().map(AsFd::as_fd));
+        wait::readable(&descriptors, until).map_err(|error| self.failed_io(ACTION, &error))?;
+        self.watch.drain();
+        if self.watch.has_ended() {
+            let reason = "the connection ended while the unit was watched".to_owned();
+            return Err(self.failed(ACTION, BusError::Unreachable(reason)));
+        }
+        Ok(())
+    }
+
+    fn hold(&self, persistent: bool) -> Result<(), ControllerError> {
+        self.put_hold_on(if persistent { Life::Persistent } else { Life::UntilReboot })
+    }
+
+    fn release(&self) -> Result<(), ControllerError> {
+        self.take_hold_off()
+    }
+
+    fn shield(&self, stop_wait_max: Duration) -> Result<(), ControllerError> {
+        self.put_shield_on(stop_wait_max)
+    }
+
+    fn unshield(&self) -> Result<(), ControllerError> {
+        self.take_shield_off()
+    }
+
+    fn kill_sources(&self, stop_wait_max: Duration) -> Result<Vec<KillSource>, ControllerError> {
+        self.kill_sources_of(&self.unit("audit")?, stop_wait_max)
+    }
+
+    fn stop_mark(&self) -> Result<StopMark, ControllerError> {
+        const ACTION: &str = "look at";
+        let unit = self.unit(ACTION)?;
+        let boot_id = clock::boot_id().map_err(|error| self.failed_io(ACTION, &error))?;
+        Ok(StopMark { run: self.memory().run.clone(), changed_at: state::changed_at(&unit), boot_id })
+    }
+}
+
+fn load_unit(bus: &Bus, name: &str) -> Result<String, BusError> {
+    let message = bus.manager("LoadUnit", (name.to_owned(),))?;
+    Ok(bus::parsed::<OwnedObjectPath>(&message)?.to_string())
+}
+
+/// A unit that is masked, or whose file is gone while it runs, can still be stopped.
+fn refuse_unusable(unit: &Properties, label: &str) -> Result<(), ControllerError> {
+    let runs = unit.text("ActiveState").is_some_and(|state| state != "inactive");
+    let service = label.to_owned();
+    match unit.text("LoadState") {
+        Some("not-found") if !runs => {
+            Err(ControllerError::NotFound { service, reason: "systemd finds no unit of this name".to_owned() })
+        }
+        Some(bad @ ("bad-setting" | "error")) if !runs => Err(ControllerError::Failed {
+            action: "load",
+            service,
+            reason: format!("its unit file is not usable ({bad}); `systemd-analyze verify` says where"),
+        }),
+        _ => Ok(()),
+    }
+}
+
+fn label_of(name: &str, scope: Scope) -> String {
+    match scope {
+        Scope::System => format!("unit {name}"),
+        Scope::User => format!("user unit {name}"),
+    }
+}
+
+fn manager_of(scope: Scope) -> &'static str {
+    match scope {
+        Scope::System => "systemd on the system bus",
+        Scope::User => "systemd on the user's bus",
+    }
+}
+
+fn failed(action: &'static str, service: &str, scope: Scope, error: BusError) -> ControllerError {
+    let service = service.to_owned();
+    match error {
+        BusError::Unreachable(reason) => ControllerError::Unreachable { manager: manager_of(scope).to_owned(), reason },
+        BusError::Malformed(_) => ControllerError::Failed { action, service, reason: error.to_string() },
+        BusError::Refused { name, message } => {
+            let reason = if message.is_empty() { name.clone() } else { message };
+            match name.rsplit('.').next().unwrap_or_default() {
+                "NoSuchUnit" | "UnknownObject" => ControllerError::NotFound { service, reason },
+                "AccessDenied" | "InteractiveAuthorizationRequired" | "AuthFailed" => {
+                    ControllerError::Permission { action, service, reason }
+                }
+                "UnitMasked" => ControllerError::Unsafe {
+                    action,
+                    service,
+                    reason: format!(
+                        "{reason}: somebody made sure that it does not start; `systemctl unmask` undoes it"
+                    ),
+                },
+                "InvalidArgs" => ControllerError::Invalid { service, reason },
+                _ => ControllerError::Failed { action, service, reason },
+            }
+        }
+    }
+}
+
+fn job_result_for_people(result: &str) -> &str {
+    match result {
+        "assert" => "an assertion of the unit is not met (a hold, or its own AssertPathExists= and the like)",
+        "dependency" => "a unit that it requires did not start",
+        "failed" => "it failed",
+        "timeout" => "it timed out",
+        "skipped" => "its conditions are not met",
+        other => other,
+    }
+}

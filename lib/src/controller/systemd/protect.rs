@@ -1,0 +1,209 @@
+//! Putting shield and hold on a unit and taking them off, with as few reloads as it takes: a reload runs every
+//! generator of the host. The shield brings the hold's drop-in along, which says nothing until the hold's file exists,
+//! and takes it away again.
+//!
+//! | drop-in of shield | drop-in of hold | file of hold | means |
+//! |---|---|---|---|
+//! | - | - | - | untouched |
+//! | yes | yes | - | shielded; a hold costs one file |
+//! | yes | yes | yes | shielded and held |
+//! | - | yes | yes | held |
+//! | any | - | yes | not held: the file alone says nothing; `release` removes it |
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::SystemdUnit;
+use super::dropin::{self, Life};
+use super::properties::Properties;
+use super::shield::Shield;
+use crate::controller::{Activity, ControllerError};
+use crate::world::disk::DiskError;
+
+/// The unit that finishes or undoes at boot what a power cut interrupted.
+const RESUME_UNIT: &str = "svc-resume.service";
+
+impl SystemdUnit {
+    pub(super) fn put_shield_on(&self, stop_wait_max: Duration) -> Result<(), ControllerError> {
+        const ACTION: &str = "shield";
+        let unit = self.unit(ACTION)?;
+        self.refuse_remaining_kills(&unit, stop_wait_max)?;
+        let mut shield = Shield::for_unit(&self.id, &unit, stop_wait_max).map_err(|why| self.refused(ACTION, why))?;
+        if shield.settings.is_empty() {
+            return Ok(());
+        }
+        let path = self.paths.shield();
+        if has_drop_in(&unit, &path) && shield.missing(&unit).is_empty() {
+            return Ok(());
+        }
+        if let Ok(earlier) = std::fs::read_to_string(&path) {
+            shield.keep(&earlier);
+        }
+        let content = dropin::shield_content(&self.id, &shield.settings);
+        dropin::write(&path, &content).map_err(|error| self.disk(ACTION, error))?;
+        self.write_hold_drop_in(ACTION, Life::UntilReboot)?;
+        self.reload(ACTION)?;
+        let unit = self.unit(ACTION)?;
+        let mut missing = shield.missing(&unit);
+        if !has_drop_in(&unit, &path) {
+            missing.push(format!("systemd did not read {}", path.display()));
+        }
+        if missing.is_empty() {
+            // The reload may have brought edits of the administrator's with it.
+            return self.refuse_remaining_kills(&unit, stop_wait_max);
+        }
+        let others: Vec<String> = unit
+            .texts("DropInPaths")
+            .into_iter()
+            .filter(|other| Path::new(other).file_name() > path.file_name())
+            .collect();
+        let why = if others.is_empty() { String::new() } else { format!(" (read after it: {})", others.join(", ")) };
+        Err(self.refused(ACTION, format!("the drop-in {} did not take: {}{why}", path.display(), missing.join(", "))))
+    }
+
+    fn refuse_remaining_kills(&self, unit: &Properties, stop_wait_max: Duration) -> Result<(), ControllerError> {
+        let remaining: Vec<String> = self
+            .kill_sources_of(unit, stop_wait_max)?
+            .into_iter()
+            .filter(|source| source.neutralised_by.is_none())
+            .map(|source| source.what)
+            .collect();
+        if remaining.is_empty() {
+            return Ok(());
+        }
+        Err(self.refused("shield", format!("what could kill it can't be switched off: {}", remaining.join("; "))))
+    }
+
+    pub(super) fn take_shield_off(&self) -> Result<(), ControllerError> {
+        const ACTION: &str = "take the shield from";
+        let path = self.paths.shield();
+        if path.symlink_metadata().is_err() {
+            return Ok(());
+        }
+        let unit = self.unit(ACTION)?;
+        self.refuse_while_stopping(ACTION, &unit)?;
+        dropin::remove(&path).map_err(|error| self.disk(ACTION, error))?;
+        let held = self.paths.held(Life::UntilReboot).is_some_and(|held| held.symlink_metadata().is_ok());
+        if !held && let Some(hold) = self.paths.hold(Life::UntilReboot) {
+            dropin::remove(&hold).map_err(|error| self.disk(ACTION, error))?;
+        }
+        self.reload(ACTION)
+    }
+
+    /// With a stop under way, taking the settings away means that systemd finds its old timeout long over, and kills.
+    fn refuse_while_stopping(&self, action: &'static str, unit: &Properties) -> Result<(), ControllerError> {
+        if self.processes_of(unit)?.is_empty() {
+            return Ok(());
+        }
+        let state = super::state::state_of(unit).map_err(|error| self.failed_io(action, &error))?;
+        let stops = match unit.job() {
+            Some(job) => self.stops_by_job(&job),
+            None => false,
+        };
+        // Processes that such a unit leaves behind are left by intention, and no timer of systemd's counts for them.
+        let leaves = matches!(unit.text("KillMode"), Some("process" | "none"));
+        let safe = match state.activity {
+            Activity::Up | Activity::Starting => !stops,
+            Activity::Down | Activity::Failed => leaves && !stops,
+            Activity::Stopping => false,
+        };
+        if safe {
+            return Ok(());
+        }
+        Err(self.refused(
+            action,
+            format!("it is {} with processes left: without the shield systemd would kill them at once", state.detail),
+        ))
+    }
+
+    /// A job that can't be asked has ended, or is taken for a stop.
+    fn stops_by_job(&self, job: &str) -> bool {
+        match self.bus.property(job, "org.freedesktop.systemd1.Job", "JobType") {
+            Ok(kind) => matches!(<&str>::try_from(&kind), Ok("stop" | "restart" | "try-restart") | Err(_)),
+            Err(_) => self.unit("look at").map_or(true, |unit| unit.job().is_some()),
+        }
+    }
+
+    pub(super) fn put_hold_on(&self, life: Life) -> Result<(), ControllerError> {
+        const ACTION: &str = "hold";
+        let held =
+            self.paths.held(life).ok_or_else(|| self.refused(ACTION, "its user has no home directory".to_owned()))?;
+        if life == Life::Persistent {
+            self.refuse_without_resume_at_boot(ACTION)?;
+        }
+        // The file first: from the moment in which systemd knows the drop-in, the hold is on.
+        dropin::create_held(&held).map_err(|error| self.disk(ACTION, error))?;
+        let wanted = format!("!{}", held.display());
+        let is_known = |unit: &Properties| unit.asserts("AssertPathExists").contains(&wanted);
+        self.write_hold_drop_in(ACTION, life)?;
+        if is_known(&self.unit(ACTION)?) {
+            return Ok(());
+        }
+        self.reload(ACTION)?;
+        if is_known(&self.unit(ACTION)?) {
+            return Ok(());
+        }
+        self.take_hold_off()?;
+        Err(self.refused(ACTION, format!("systemd did not take the drop-in with AssertPathExists={wanted}")))
+    }
+
+    fn refuse_without_resume_at_boot(&self, action: &'static str) -> Result<(), ControllerError> {
+        let state = self.bus.manager("GetUnitFileState", (RESUME_UNIT,));
+        if state.and_then(|message| super::bus::parsed::<String>(&message)).is_ok_and(|state| state == "enabled") {
+            return Ok(());
+        }
+        Err(self.refused(
+            action,
+            format!("{RESUME_UNIT} is not enabled, so after a power cut nothing would lift the hold; enable it first: svc-backup install-units && systemctl enable {RESUME_UNIT}"),
+        ))
+    }
+
+    pub(super) fn take_hold_off(&self) -> Result<(), ControllerError> {
+        const ACTION: &str = "release";
+        let mut removed = false;
+        for life in [Life::UntilReboot, Life::Persistent] {
+            // The file first: that lifts the hold at once, also where the rest fails.
+            if let Some(held) = self.paths.held(life) {
+                dropin::remove(&held).map_err(|error| self.disk(ACTION, error))?;
+            }
+            let shielded = self.paths.shield().symlink_metadata().is_ok();
+            if life == Life::UntilReboot && shielded {
+                // It says nothing any more, and goes with the shield.
+                continue;
+            }
+            if let Some(hold) = self.paths.hold(life) {
+                removed |= dropin::remove(&hold).map_err(|error| self.disk(ACTION, error))?;
+            }
+        }
+        if removed { self.reload(ACTION) } else { Ok(()) }
+    }
+
+    fn write_hold_drop_in(&self, action: &'static str, life: Life) -> Result<(), ControllerError> {
+        let (Some(path), Some(held)) = (self.paths.hold(life), self.paths.held(life)) else {
+            return Ok(());
+        };
+        dropin::write(&path, &dropin::hold_content(&held, life)).map(drop).map_err(|error| self.disk(action, error))
+    }
+
+    fn reload(&self, action: &'static str) -> Result<(), ControllerError> {
+        self.bus.reload().map_err(|error| self.failed(action, error))
+    }
+
+    pub(super) fn refused(&self, action: &'static str, reason: String) -> ControllerError {
+        use crate::controller::ServiceController;
+        ControllerError::Unsafe { action, service: self.label(), reason }
+    }
+
+    fn disk(&self, action: &'static str, error: DiskError) -> ControllerError {
+        use crate::controller::ServiceController;
+        let (service, reason) = (self.label(), error.to_string());
+        match error.source.kind() {
+            std::io::ErrorKind::PermissionDenied => ControllerError::Permission { action, service, reason },
+            _ => ControllerError::Failed { action, service, reason },
+        }
+    }
+}
+
+fn has_drop_in(unit: &Properties, path: &Path) -> bool {
+    unit.texts("DropInPaths").iter().any(|known| Path::new(known) == path)
+}
