@@ -37,7 +37,7 @@ impl Holder {
         })
     }
 
-    pub(super) fn write_to(&self, file: &mut File) -> std::io::Result<()> {
+    pub(crate) fn write_to(&self, file: &mut File) -> std::io::Result<()> {
         let record = serde_json::to_vec(self).map_err(std::io::Error::other)?;
         file.set_len(0)?;
         file.seek(SeekFrom::Start(0))?;
@@ -45,7 +45,7 @@ impl Holder {
     }
 
     /// What the file says; `None` when it says nothing that can be read (the holder may just be writing it).
-    pub(super) fn read_from(file: &mut File) -> Option<Self> {
+    pub(crate) fn read_from(file: &mut File) -> Option<Self> {
         let mut text = String::new();
         file.seek(SeekFrom::Start(0)).ok()?;
         file.take(RECORD_LEN_MAX).read_to_string(&mut text).ok()?;

@@ -1,0 +1,153 @@
+//! Payload bytes: compressed and hashed while they stream, in memory that does not grow with them.
+//!
+//! Zstandard level 3 with two worker threads, no long-distance matching, a checksum per frame. Window and job sizes
+//! are stated, not left to the level: two workers at the level's own job size would hold some 40 MiB.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read, Write};
+
+use sha2::{Digest, Sha256};
+use zstd::stream::raw::CParameter;
+use zstd::stream::{read::Decoder, write::Encoder};
+
+/// The compression level of zstd(1)'s default.
+const LEVEL: i32 = 3;
+/// Back-references reach 2 MiB (the level's own).
+const WINDOW_LOG: u32 = 21;
+/// Bytes that one worker compresses at a time.
+const JOB_BYTES: u32 = 1 << 20;
+const WORKERS: u32 = 2;
+/// The largest window that a payload may ask for when it is read, in bits: 8 MiB, as RFC 8878 recommends.
+const READ_WINDOW_LOG_MAX: u32 = 23;
+/// Bytes per read and write.
+pub(super) const BLOCK: usize = 128 << 10;
+
+/// Sizes and hashes of one payload's stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Sums {
+    pub(super) content_bytes: u64,
+    pub(super) content_sha256: String,
+    pub(super) stored_bytes: u64,
+    pub(super) stored_sha256: String,
+}
+
+/// Counts and hashes what passes.
+#[derive(Debug)]
+pub(super) struct Hashed<T> {
+    inner: T,
+    hash: Sha256,
+    bytes: u64,
+}
+
+impl<T> Hashed<T> {
+    pub(super) fn new(inner: T) -> Self {
+        Self { inner, hash: Sha256::new(), bytes: 0 }
+    }
+    fn note(&mut self, bytes: &[u8]) {
+        self.hash.update(bytes);
+        self.bytes += bytes.len() as u64;
+    }
+    pub(super) fn finish(self) -> (T, u64, String) {
+        (self.inner, self.bytes, hex(&self.hash.finalize()))
+    }
+}
+
+impl<W: Write> Write for Hashed<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.inner.write(bytes)?;
+        self.note(&bytes[..written]);
+        Ok(written)
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+impl<R: Read> Read for Hashed<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        self.note(&buffer[..read]);
+        Ok(read)
+    }
+}
+
+/// Writes content; the file gets it compressed.
+pub(super) struct PayloadWriter {
+    encoder: Hashed<Encoder<'static, Hashed<File>>>,
+}
+
+impl PayloadWriter {
+    pub(super) fn new(file: File) -> io::Result<Self> {
+        let mut encoder = Encoder::new(Hashed::new(file), LEVEL)?;
+        encoder.include_checksum(true)?;
+        encoder.long_distance_matching(false)?;
+        encoder.multithread(WORKERS)?;
+        encoder.set_parameter(CParameter::WindowLog(WINDOW_LOG))?;
+        encoder.set_parameter(CParameter::JobSize(JOB_BYTES))?;
+        Ok(Self { encoder: Hashed::new(encoder) })
+    }
+
+    /// Ends the frame; the file is complete, and not synced.
+    pub(super) fn finish(self) -> io::Result<(File, Sums)> {
+        let (encoder, content_bytes, content_sha256) = self.encoder.finish();
+        let (file, stored_bytes, stored_sha256) = encoder.finish()?.finish();
+        Ok((file, Sums { content_bytes, content_sha256, stored_bytes, stored_sha256 }))
+    }
+}
+
+impl Write for PayloadWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.encoder.write(bytes)
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        // A flush would end a zstd block; only `finish` needs one.
+        Ok(())
+    }
+}
+
+/// Reads content from a compressed file.
+pub(super) struct PayloadReader {
+    decoder: Hashed<io::Take<Decoder<'static, BufReader<Hashed<File>>>>>,
+}
+
+impl PayloadReader {
+    /// `content_bytes_max` bounds what is handed out: a flipped length can't fill the disk.
+    pub(super) fn new(file: File, content_bytes_max: u64) -> io::Result<Self> {
+        let mut decoder = Decoder::with_buffer(BufReader::with_capacity(BLOCK, Hashed::new(file)))?;
+        decoder.window_log_max(READ_WINDOW_LOG_MAX)?;
+        Ok(Self { decoder: Hashed::new(decoder.take(content_bytes_max.saturating_add(1))) })
+    }
+
+    /// Reads what is left, so that the sums are those of the whole content and the whole file.
+    pub(super) fn finish(mut self) -> io::Result<Sums> {
+        io::copy(&mut self.decoder, &mut io::sink())?;
+        let (decoder, content_bytes, content_sha256) = self.decoder.finish();
+        let mut stored = decoder.into_inner().into_inner();
+        io::copy(&mut stored, &mut io::sink())?;
+        let (_, stored_bytes, stored_sha256) = stored.into_inner().finish();
+        Ok(Sums { content_bytes, content_sha256, stored_bytes, stored_sha256 })
+    }
+}
+
+impl Read for PayloadReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.decoder.read(buffer)
+    }
+}
+
+/// Size and hash of a file as it is.
+pub(super) fn hash_file(file: File) -> io::Result<(u64, String)> {
+    let mut hashed = Hashed::new(file);
+    let mut buffer = vec![0; BLOCK];
+    while hashed.read(&mut buffer)? > 0 {}
+    let (_, bytes, sha256) = hashed.finish();
+    Ok((bytes, sha256))
+}
+
+pub(super) fn sha256_hex(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}

@@ -1,0 +1,62 @@
+//! Who could swap the store under us: every directory above it counts.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use super::ArchiveError;
+use crate::world::disk::AtPath;
+
+const STICKY: u32 = 0o1000;
+const WRITABLE_BY_OTHERS: u32 = 0o002;
+
+/// Refuses a store when it, or a directory above it, belongs to another non-root user or can be written by everybody
+/// (a sticky directory such as /tmp can: what is in it stays its owner's).
+///
+/// Not refused: directories that a group may write to. A group is somebody's decision.
+///
+/// `root` is canonical.
+pub(super) fn check(root: &Path) -> Result<(), ArchiveError> {
+    let ours = rustix::process::geteuid().as_raw();
+    for path in root.ancestors() {
+        let metadata = std::fs::symlink_metadata(path).at("look at", path)?;
+        let refuse =
+            |reason: String| Err(ArchiveError::Rights { store: root.to_owned(), path: path.to_owned(), reason });
+        let (mode, owner) = (metadata.mode(), metadata.uid());
+        if !metadata.is_dir() {
+            return refuse("is not a directory".to_owned());
+        }
+        if owner != 0 && owner != ours {
+            return refuse(format!("belongs to user {owner}, who could replace it"));
+        }
+        let sticky_is_enough = path != root;
+        if mode & WRITABLE_BY_OTHERS != 0 && !(sticky_is_enough && mode & STICKY != 0) {
+            return refuse(format!("can be written by everybody (mode {:04o})", mode & 0o7777));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::failure::{Failure, FailureKind};
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_store_below_a_directory_that_everybody_can_write_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let top = dir.path().canonicalize().unwrap();
+        let open = top.join("open");
+        let store = open.join("store");
+        std::fs::create_dir_all(&store).unwrap();
+        check(&store).unwrap();
+        std::fs::set_permissions(&open, std::fs::Permissions::from_mode(0o777)).unwrap();
+        let error = check(&store).unwrap_err();
+        assert_eq!(error.kind(), FailureKind::Permission);
+        assert!(error.to_string().contains("open can be written by everybody (mode 0777)"), "{error}");
+        assert!(error.hint().unwrap().contains("chmod o-w"));
+        std::fs::set_permissions(&open, std::fs::Permissions::from_mode(0o1777)).unwrap();
+        check(&store).unwrap();
+        assert!(check(&open).is_err(), "a store that everybody can write to, sticky or not");
+    }
+}

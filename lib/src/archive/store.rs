@@ -1,0 +1,237 @@
+//! A directory of backups: `STORE/TARGET/BACKUP_ID/`.
+//!
+//! Names that begin with a dot are ours and no backup: `.lock`, `.partial-ID` (a draft), `.scratch-ID` (copies for
+//! verification), `.expired-ID` (being removed). Under the target's lock nobody else can be at work there, so what has
+//! such a name then is left over from a dead attempt and is swept.
+
+use std::path::{Path, PathBuf};
+
+use super::target_lock::TargetLock;
+use super::{ArchiveError, Backup, Draft, Verified, draft, files, rights};
+use crate::lock::Holder;
+use crate::name::{BackupId, TargetName};
+use crate::progress::Cancel;
+use crate::world::disk::{AtPath, create_private_dir, sync_dir};
+
+pub(super) const PARTIAL: &str = ".partial-";
+pub(super) const SCRATCH: &str = ".scratch-";
+pub(super) const EXPIRED: &str = ".expired-";
+
+/// A store: a directory that only we and root can change.
+#[derive(Debug, Clone)]
+pub struct Store {
+    root: PathBuf,
+}
+
+/// A directory that has a backup's name, and what is in it.
+#[derive(Debug)]
+pub struct Found {
+    /// The backup's identity: its directory's name.
+    pub id: BackupId,
+    /// The backup, or why it can't be read.
+    pub backup: Result<Backup, ArchiveError>,
+}
+
+impl Store {
+    /// Opens a store that exists. Writes nothing: a read-only store can be listed and restored from.
+    ///
+    /// # Errors
+    /// [`ArchiveError::Missing`], and [`ArchiveError::Rights`] when others could change it.
+    pub fn open(root: &Path) -> Result<Self, ArchiveError> {
+        let canonical = match std::fs::canonicalize(root) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(ArchiveError::Missing { what: "store".to_owned(), path: root.to_owned() });
+            }
+            other => other.at("open the store", root)?,
+        };
+        rights::check(&canonical)?;
+        Ok(Self { root: canonical })
+    }
+
+    /// Opens a store, and creates its directory (0700, parents included) when it does not exist.
+    ///
+    /// # Errors
+    /// As [`Store::open`], and when it can't be created.
+    pub fn create(root: &Path) -> Result<Self, ArchiveError> {
+        create_private_dir(root)?;
+        Self::open(root)
+    }
+
+    /// Its real path.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub(super) fn target_dir(&self, target: &TargetName) -> PathBuf {
+        self.root.join(target.as_str())
+    }
+
+    /// The targets that it has a directory of, sorted.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    pub fn targets(&self) -> Result<Vec<TargetName>, ArchiveError> {
+        let mut targets = Vec::new();
+        for (name, is_dir) in entries(&self.root)? {
+            if is_dir && let Ok(target) = name.parse::<TargetName>() {
+                targets.push(target);
+            }
+        }
+        targets.sort();
+        Ok(targets)
+    }
+
+    /// The backups of a target, the newest (by sequence number) last; those that can't be read stand in their place
+    /// with the reason. A target without a directory has none.
+    ///
+    /// # Errors
+    /// When the target's directory can't be read.
+    pub fn backups(&self, target: &TargetName) -> Result<Vec<Found>, ArchiveError> {
+        let dir = self.target_dir(target);
+        if !dir.exists() {
+            return Ok(Vec::new());
+        }
+        let (mut good, mut bad) = (Vec::new(), Vec::new());
+        for (name, is_dir) in entries(&dir)? {
+            if !is_dir || !is_backup_id(&name) {
+                continue;
+            }
+            let id: BackupId = name.parse()?;
+            match Backup::load(dir.join(&name), target, &id) {
+                Ok(backup) => good.push(backup),
+                // Expiry renames a directory away in one step: it was removed while we looked.
+                Err(_) if !dir.join(&name).exists() => {}
+                Err(error) => bad.push(Found { id, backup: Err(error) }),
+            }
+        }
+        good.sort_by(|a, b| {
+            let key = |b: &Backup| (b.manifest().sequence, b.manifest().id.clone());
+            key(a).cmp(&key(b))
+        });
+        let mut found: Vec<Found> =
+            good.into_iter().map(|b| Found { id: b.manifest().id.clone(), backup: Ok(b) }).collect();
+        bad.sort_by(|a, b| a.id.cmp(&b.id));
+        for unreadable in bad {
+            // Its sequence number can't be trusted; its time has to do.
+            let place = found.iter().position(|f| f.id > unreadable.id).unwrap_or(found.len());
+            found.insert(place, unreadable);
+        }
+        Ok(found)
+    }
+
+    /// One backup.
+    ///
+    /// # Errors
+    /// [`ArchiveError::Missing`] when there is none of this name, [`ArchiveError::Unverified`] or
+    /// [`ArchiveError::Newer`] when it can't be used.
+    pub fn backup(&self, target: &TargetName, id: &BackupId) -> Result<Backup, ArchiveError> {
+        let dir = self.target_dir(target).join(id.as_str());
+        if !is_backup_id(id.as_str()) || !dir.is_dir() {
+            return Err(ArchiveError::Missing { what: format!("backup {id} of {target}"), path: dir });
+        }
+        Backup::load(dir, target, id)
+    }
+
+    /// Begins a backup: takes the target's lock, removes what dead attempts left, and makes the directories of the
+    /// draft and of its scratch space.
+    ///
+    /// # Errors
+    /// [`ArchiveError::Locked`] when another operation works on the target, and those of the file system.
+    pub fn begin(&self, target: &TargetName, holder: &Holder, cancel: &Cancel) -> Result<Draft, ArchiveError> {
+        let dir = self.target_dir(target);
+        create_private_dir(&dir)?;
+        let lock = self.lock(target, holder)?;
+        let mut newest = 0;
+        for found in self.backups(target)? {
+            let sequence = match &found.backup {
+                Ok(backup) => backup.manifest().sequence,
+                Err(_) => super::backup::claimed_sequence(&dir.join(found.id.as_str())),
+            };
+            newest = newest.max(sequence);
+        }
+        let id = draft::new_id()?;
+        let (partial, scratch) = (dir.join(format!("{PARTIAL}{id}")), dir.join(format!("{SCRATCH}{id}")));
+        // The draft owns the names before they exist, so that a failure of either is swept with it.
+        let draft = Draft::new(target.clone(), id, newest.saturating_add(1), partial, scratch, lock, cancel.clone());
+        files::create_dir(draft.dir())?;
+        files::create_dir(draft.scratch())?;
+        Ok(draft)
+    }
+
+    /// Makes a verified draft a backup: sums, manifest, directory, each synced; then one rename that no reader can see
+    /// half of, and never onto another backup.
+    ///
+    /// # Errors
+    /// When a step fails: the draft is removed, and nothing is visible. Only if the last step fails, the sync of the
+    /// directory above, the backup is visible and whole, but may be gone after a power cut.
+    pub fn publish(&self, draft: Verified<Draft>) -> Result<Backup, ArchiveError> {
+        draft.into_inner().publish(&self.root)
+    }
+
+    /// Takes the target's lock and sweeps.
+    pub(super) fn lock(&self, target: &TargetName, holder: &Holder) -> Result<TargetLock, ArchiveError> {
+        let lock = TargetLock::take(&self.root, target, holder)?;
+        sweep(&self.target_dir(target))?;
+        Ok(lock)
+    }
+}
+
+/// `20261121T040719Z-3fa96c`.
+fn is_backup_id(name: &str) -> bool {
+    let shape = b"dddddddd\x54dddddd\x5a-xxxxxx";
+    name.len() == shape.len()
+        && name.bytes().zip(shape).all(|(byte, want)| match want {
+            b'd' => byte.is_ascii_digit(),
+            b'x' => byte.is_ascii_digit() || matches!(byte, b'a'..=b'f'),
+            other => byte == *other,
+        })
+}
+
+/// The names in a directory that are UTF-8 (ours all are), and whether each is a directory.
+fn entries(dir: &Path) -> Result<Vec<(String, bool)>, ArchiveError> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir).at("list", dir)? {
+        let entry = entry.at("list", dir)?;
+        let is_dir = match entry.file_type() {
+            Ok(kind) => kind.is_dir(),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(error) => Err(error).at("look at", &entry.path())?,
+        };
+        if let Ok(name) = entry.file_name().into_string() {
+            found.push((name, is_dir));
+        }
+    }
+    Ok(found)
+}
+
+/// Removes what dead attempts left. Only under the target's lock.
+fn sweep(dir: &Path) -> Result<(), ArchiveError> {
+    let mut swept = false;
+    for (name, is_dir) in entries(dir)? {
+        if is_dir && [PARTIAL, SCRATCH, EXPIRED].iter().any(|ours| name.starts_with(ours)) {
+            let path = dir.join(name);
+            tracing::info!(path = %path.display(), "removing what a dead attempt left");
+            std::fs::remove_dir_all(&path).at("remove", &path)?;
+            swept = true;
+        }
+    }
+    if swept {
+        sync_dir(dir)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_our_own_identities_are_backups() {
+        assert!(is_backup_id("20261121T040719Z-3fa96c"));
+        for other in ["20261121T040719Z-3fa96", "20261121T040719Z-3fa96g", "20261121X040719Z-3fa96c", "notes", ""] {
+            assert!(!is_backup_id(other), "{other}");
+        }
+        assert!(is_backup_id(draft::new_id().unwrap().as_str()));
+    }
+}
