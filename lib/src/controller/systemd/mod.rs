@@ -9,11 +9,14 @@ mod audit;
 mod bus;
 mod cgroup;
 mod dropin;
+mod graph;
+mod log;
 mod name;
 mod properties;
 mod protect;
 mod shield;
 mod state;
+mod transient;
 mod watch;
 
 use std::path::PathBuf;
@@ -22,12 +25,14 @@ use std::time::{Duration, Instant};
 
 use zbus::OwnedObjectPath;
 
+pub use self::transient::{is_available, start_transient};
+
 use self::bus::{Bus, BusError, MANAGER, MANAGER_PATH};
 use self::cgroup::Hierarchies;
 use self::dropin::{Life, Paths};
 use self::properties::Properties;
 use self::watch::Watch;
-use super::{Activity, ControllerError, KillSource, Scope, ServiceController, ServiceSpec, ServiceState};
+use super::{Activity, ControllerError, KillSource, Scope, ServiceController, ServiceSpec, ServiceState, Trigger};
 use crate::journal::StopMark;
 use crate::lock::LockKey;
 use crate::progress::Cancel;
@@ -309,6 +314,22 @@ impl ServiceController for SystemdUnit {
 
     fn kill_sources(&self, stop_wait_max: Duration) -> Result<Vec<KillSource>, ControllerError> {
         self.kill_sources_of(&self.unit("audit")?, stop_wait_max)
+    }
+
+    fn dependants(&self) -> Result<Vec<Box<dyn ServiceController>>, ControllerError> {
+        self.dependant_units()
+    }
+
+    fn triggers(&self) -> Result<Vec<Trigger>, ControllerError> {
+        self.trigger_list()
+    }
+
+    fn set_trigger(&self, name: &str, active: bool) -> Result<(), ControllerError> {
+        self.switch_trigger(name, active)
+    }
+
+    fn log_since_start(&self, lines_max: usize) -> Result<Vec<String>, ControllerError> {
+        self.journal_of_run(lines_max)
     }
 
     fn stop_mark(&self) -> Result<StopMark, ControllerError> {

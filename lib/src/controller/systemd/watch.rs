@@ -116,6 +116,11 @@ impl Watch {
         }
     }
 
+    /// Makes the next wait return at once.
+    pub(super) fn wake(&self) {
+        self.shared.wake();
+    }
+
     /// What to poll.
     pub(super) fn descriptors(&self) -> [BorrowedFd<'_>; 2] {
         [self.shared.seen.as_fd(), self.cgroup_changes.as_fd()]
