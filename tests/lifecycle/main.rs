@@ -6,9 +6,11 @@
     reason = "a story that can't go on has failed: the panic is its report"
 )]
 
+mod controller_systemd;
+mod controller_systemd_shield;
 mod harness;
 
 fn main() -> std::process::ExitCode {
-    let stories = [harness::STORIES].concat();
+    let stories = [harness::STORIES, controller_systemd::STORIES, controller_systemd_shield::STORIES].concat();
     svckit_testbed::stories::run(&stories)
 }

@@ -8,7 +8,7 @@ use regex::Regex;
 
 use super::SystemdUnit;
 use super::properties::Properties;
-use super::shield::SIGKILL;
+use super::shield::THE_KILL;
 use crate::controller::{ControllerError, KillSource, Scope};
 
 /// A script that a command runs is read up to this size.
@@ -40,7 +40,7 @@ fn from_settings(unit: &Properties, stop_wait_max: Duration) -> Vec<KillSource> 
     let mut add = |id: &str, what: String, by: &str| {
         found.push(KillSource { id: id.to_owned(), what, neutralised_by: Some(by.to_owned()) });
     };
-    let kills = unit.flag("SendSIGKILL") == Some(true) && unit.small("FinalKillSignal").unwrap_or(SIGKILL) == SIGKILL;
+    let kills = unit.flag("SendSIGKILL") == Some(true) && unit.small("FinalKillSignal").unwrap_or(THE_KILL) == THE_KILL;
     let stop = unit.number("TimeoutStopUSec");
     if let Some(timeout) = stop.filter(|timeout| kills && *timeout != u64::MAX) {
         add(
@@ -56,10 +56,10 @@ fn from_settings(unit: &Properties, stop_wait_max: Duration) -> Vec<KillSource> 
             "the shield: FinalKillSignal=SIGTERM",
         );
     }
-    if unit.small("KillSignal") == Some(SIGKILL) {
+    if unit.small("KillSignal") == Some(THE_KILL) {
         add("kill-signal", "KillSignal=SIGKILL: a stop begins with it".to_owned(), "the shield: KillSignal=SIGTERM");
     }
-    if let Some(signal) = unit.small("FinalKillSignal").filter(|signal| ![15, SIGKILL].contains(signal)) {
+    if let Some(signal) = unit.small("FinalKillSignal").filter(|signal| ![15, THE_KILL].contains(signal)) {
         add(
             "final-kill-signal",
             format!("FinalKillSignal={signal} after TimeoutStopSec"),
@@ -69,18 +69,20 @@ fn from_settings(unit: &Properties, stop_wait_max: Duration) -> Vec<KillSource> 
     for (setting, id) in
         [("TimeoutStopFailureMode", "timeout-failure-mode"), ("TimeoutStartFailureMode", "start-timeout-failure-mode")]
     {
-        if let Some(mode @ ("kill" | "abort")) = unit.text(setting) {
+        if let Some(mode) = unit.word(setting).filter(|mode| *mode != "terminate") {
             add(id, format!("{setting}={mode}"), &format!("the shield: {setting}=terminate"));
         }
     }
-    if let Some(watchdog) = unit.number("WatchdogUSec").filter(|value| *value > 0 && *value != u64::MAX) {
+    // The property keeps the last run's value when the unit is down.
+    let up = unit.text("ActiveState") != Some("inactive");
+    if let Some(watchdog) = unit.number("WatchdogUSec").filter(|value| up && *value > 0 && *value != u64::MAX) {
         add(
             "watchdog",
             format!("WatchdogSec={}: SIGABRT, and SIGKILL after TimeoutAbortSec", seconds(watchdog)),
             "the shield takes the SIGKILL; systemd does not run the watchdog during a stop",
         );
     }
-    if let Some(policy @ ("stop" | "kill")) = unit.text("OOMPolicy") {
+    if let Some(policy) = unit.word("OOMPolicy").filter(|policy| *policy != "continue") {
         add(
             "oom-policy",
             format!("OOMPolicy={policy}: SIGKILL when memory runs out"),
@@ -88,7 +90,7 @@ fn from_settings(unit: &Properties, stop_wait_max: Duration) -> Vec<KillSource> 
         );
     }
     for setting in ["ManagedOOMSwap", "ManagedOOMMemoryPressure"] {
-        if unit.text(setting) == Some("kill") {
+        if unit.word(setting).is_some_and(|policy| policy != "auto") {
             add(
                 "oomd",
                 format!("{setting}=kill: systemd-oomd kills the group"),

@@ -39,25 +39,41 @@ impl SystemdUnit {
         if let Ok(earlier) = std::fs::read_to_string(&path) {
             shield.keep(&earlier);
         }
+        let put_on = self.write_shield(&path, &shield).and_then(|()| self.prove_shield(&path, &shield, stop_wait_max));
+        let Err(error) = put_on else {
+            return Ok(());
+        };
+        // A shield that does not hold is no reason to leave files behind.
+        match self.take_shield_off() {
+            Ok(()) => Err(error),
+            Err(left) => Err(self.refused(ACTION, format!("{error}; and {} stays: {left}", path.display()))),
+        }
+    }
+
+    fn write_shield(&self, path: &Path, shield: &Shield) -> Result<(), ControllerError> {
+        const ACTION: &str = "shield";
         let content = dropin::shield_content(&self.id, &shield.settings);
-        dropin::write(&path, &content).map_err(|error| self.disk(ACTION, error))?;
+        dropin::write(path, &content).map_err(|error| self.disk(ACTION, error))?;
         self.write_hold_drop_in(ACTION, Life::UntilReboot)?;
-        self.reload(ACTION)?;
+        self.reload(ACTION)
+    }
+
+    /// Reads back what systemd has made of it.
+    fn prove_shield(&self, path: &Path, shield: &Shield, stop_wait_max: Duration) -> Result<(), ControllerError> {
+        const ACTION: &str = "shield";
         let unit = self.unit(ACTION)?;
         let mut missing = shield.missing(&unit);
-        if !has_drop_in(&unit, &path) {
+        if !has_drop_in(&unit, path) {
             missing.push(format!("systemd did not read {}", path.display()));
         }
         if missing.is_empty() {
             // The reload may have brought edits of the administrator's with it.
             return self.refuse_remaining_kills(&unit, stop_wait_max);
         }
-        let others: Vec<String> = unit
-            .texts("DropInPaths")
-            .into_iter()
-            .filter(|other| Path::new(other).file_name() > path.file_name())
-            .collect();
-        let why = if others.is_empty() { String::new() } else { format!(" (read after it: {})", others.join(", ")) };
+        let drop_ins = unit.texts("DropInPaths");
+        let ours = drop_ins.iter().position(|known| Path::new(known) == path).map_or(0, |at| at + 1);
+        let later: Vec<&String> = drop_ins.iter().skip(ours).collect();
+        let why = if later.is_empty() { String::new() } else { format!(" (read after it: {later:?})") };
         Err(self.refused(ACTION, format!("the drop-in {} did not take: {}{why}", path.display(), missing.join(", "))))
     }
 

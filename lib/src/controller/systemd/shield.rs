@@ -21,7 +21,8 @@ use super::properties::Properties;
 
 /// What the ladder's bound is exceeded by: the time to notice its end and to queue the start.
 const MARGIN: Duration = Duration::from_secs(60);
-pub(super) const SIGKILL: i32 = 9;
+/// The number of the signal that is to be kept from the service; only ever compared with.
+pub(super) const THE_KILL: i32 = 9;
 const SIGTERM: i32 = 15;
 
 /// Settings that are to be written, and what the properties then must say.
@@ -65,7 +66,7 @@ impl Shield {
         shield.expected.push(Expected::Flag("SendSIGKILL", mixed));
         shield.set("FinalKillSignal", "SIGTERM");
         shield.expected.push(Expected::Number("FinalKillSignal", SIGTERM));
-        if unit.small("KillSignal") == Some(SIGKILL) {
+        if unit.small("KillSignal") == Some(THE_KILL) {
             shield.set("KillSignal", "SIGTERM");
             shield.expected.push(Expected::Number("KillSignal", SIGTERM));
         }
@@ -74,7 +75,7 @@ impl Shield {
         }
         shield.set_where_known(unit, "OOMPolicy", "continue");
         for setting in ["ManagedOOMSwap", "ManagedOOMMemoryPressure"] {
-            if unit.text(setting) == Some("kill") {
+            if unit.word(setting).is_some_and(|policy| policy != "auto") {
                 shield.set_where_known(unit, setting, "auto");
             }
         }

@@ -71,7 +71,11 @@ impl Watch {
             Some(message) => for_jobs.note_job(message),
             None => for_jobs.end(),
         })?;
-        bus.manager("Subscribe", ())?;
+        match bus.manager("Subscribe", ()) {
+            // By another unit on this connection.
+            Err(BusError::Refused { name, .. }) if name.ends_with(".AlreadySubscribed") => {}
+            other => drop(other?),
+        }
         // The first wait returns at once: what happened before the unit's own match was registered is looked at then.
         shared.wake();
         Ok(Self { shared, cgroup_changes, watched: Mutex::default(), subscriptions: Mutex::new(vec![jobs]) })
