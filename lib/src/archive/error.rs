@@ -57,7 +57,7 @@ pub enum ArchiveError {
         have: u64,
     },
     /// The store lies inside what is to be stored in it.
-    #[error("the store {} lies inside {}, which is to be backed up", store.display(), source_path.display())]
+    #[error("the store {} lies inside the source {}, which is to be backed up", store.display(), source_path.display())]
     StoreInsideSource {
         /// The store.
         store: PathBuf,

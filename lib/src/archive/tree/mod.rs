@@ -3,6 +3,7 @@
 mod read;
 mod select;
 mod write;
+mod xattr;
 
 use std::path::{Path, PathBuf};
 
@@ -26,9 +27,6 @@ pub struct TreeRequest<'a> {
     /// Databases that are backed up as such: they and their `-wal`, `-shm` and `-journal` are left out.
     pub databases: &'a [PathBuf],
 }
-
-/// The attribute that carries an extended attribute in a PAX header, as GNU tar and bsdtar write it.
-const XATTR_KEY: &str = "SCHILY.xattr.";
 
 /// Whether a name of an archive stays below the directory that it is extracted into.
 fn stays_inside(path: &Path) -> bool {

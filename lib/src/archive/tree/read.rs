@@ -6,19 +6,16 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt, lchown};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
-use rustix::fs::{XattrFlags, lsetxattr};
-use rustix::io::Errno;
 use tar::{Archive, Entry, EntryType};
 
-use super::{XATTR_KEY, stays_inside};
+use super::stays_inside;
+use super::xattr::{self, Attributes};
 use crate::archive::backup::{compare_sums, damaged, open_payload};
 use crate::archive::codec::{BLOCK, PayloadReader};
 use crate::archive::{ArchiveError, Checked, Payload};
 use crate::progress::{Cancel, Observer};
 use crate::world::disk::{AtPath, DiskError};
 
-/// Extended attributes: names and values.
-type Attributes = Vec<(String, Vec<u8>)>;
 /// What to do with one entry; its path has been judged already.
 type Visit<'a> = dyn FnMut(&mut Entry<'_, PayloadReader>, &Path) -> Result<(), ArchiveError> + 'a;
 
@@ -67,7 +64,7 @@ pub(in crate::archive) fn extract(
             Ok(false) => return Err(escapes(&file, path)),
             Err(source) => return Err(DiskError { action: "extract", path: to, source }.into()),
         }
-        set_attributes(&to, &attributes, observer)?;
+        xattr::set(&to, &attributes, observer)?;
         bytes += entry.size();
         observer.bytes(bytes, payload.content_bytes);
         Ok(())
@@ -122,30 +119,7 @@ fn make_dirs(into: &Path, path: &Path, file: &Path) -> Result<(), ArchiveError> 
 }
 
 fn attributes(entry: &mut Entry<'_, PayloadReader>) -> std::io::Result<Attributes> {
-    let mut found = Vec::new();
-    for extension in entry.pax_extensions()?.into_iter().flatten() {
-        let extension = extension?;
-        if let Ok(key) = extension.key()
-            && let Some(name) = key.strip_prefix(XATTR_KEY)
-        {
-            found.push((name.to_owned(), extension.value_bytes().to_owned()));
-        }
-    }
-    Ok(found)
-}
-
-/// After the owner: changing that clears capabilities.
-fn set_attributes(path: &Path, attributes: &Attributes, observer: &dyn Observer) -> Result<(), ArchiveError> {
-    for (name, value) in attributes {
-        match lsetxattr(path, name.as_str(), value, XattrFlags::empty()) {
-            // `security.*` and `trusted.*` are the super-user's; some file systems have none at all.
-            Err(Errno::PERM | Errno::OPNOTSUPP) => {
-                observer.notice(&format!("{path:?}: the attribute {name} can't be set here"));
-            }
-            other => other.at("set an attribute of", path)?,
-        }
-    }
-    Ok(())
+    entry.pax_extensions()?.map_or_else(|| Ok(Vec::new()), xattr::parse)
 }
 
 /// What a directory gets when everything is in it.
@@ -174,7 +148,7 @@ impl Directory {
         if let Some((user, group)) = self.owner {
             lchown(path, Some(user), Some(group)).at("set the owner of", path)?;
         }
-        set_attributes(path, &self.attributes, observer)?;
+        xattr::set(path, &self.attributes, observer)?;
         directory.set_permissions(Permissions::from_mode(self.mode)).at("set the mode of", path)?;
         let modified = UNIX_EPOCH.checked_add(Duration::from_secs(self.modified)).unwrap_or(UNIX_EPOCH);
         Ok(directory.set_times(FileTimes::new().set_modified(modified)).at("set the time of", path)?)

@@ -63,6 +63,9 @@ pub(in crate::archive) fn refuse_store_inside(store: &Path, roots: &[PathBuf]) -
         if store.starts_with(&real) {
             return Err(inside(store, root));
         }
+        if real.starts_with(store) {
+            return Err(source(root, "it is a part of the store"));
+        }
     }
     Ok(())
 }

@@ -7,12 +7,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{OFlags, fgetxattr, flistxattr};
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 use tar::{Builder, EntryType, Header};
 
 use super::select::{DatabaseFiles, inside, refuse_store_inside, roots, source};
-use super::{TreeRequest, XATTR_KEY};
+use super::{TreeRequest, xattr};
 use crate::archive::ArchiveError;
 use crate::progress::{Cancel, Observer};
 use crate::world::disk::{AtPath, DiskError, FileId};
@@ -216,29 +216,11 @@ impl Walk<'_> {
 
     /// Puts the extended attributes of a file before its header.
     fn xattrs(&mut self, file: &File, path: &Path) -> Result<(), ArchiveError> {
-        let mut found = Vec::new();
-        // 64 KiB is the kernel's own bound on a list and on a value (xattr(7)).
-        let mut list = vec![0u8; 64 << 10];
-        let length = match flistxattr(file, &mut list[..]) {
-            Err(Errno::OPNOTSUPP) => return Ok(()),
-            other => other.at("list the attributes of", path)?,
-        };
-        for name in list[..length].split(|b| *b == 0).filter(|name| !name.is_empty()) {
-            let Ok(text) = std::str::from_utf8(name) else {
-                self.notice(path, "an extended attribute was left out: its name is not UTF-8");
-                continue;
-            };
-            let mut value = vec![0u8; 64 << 10];
-            match fgetxattr(file, text, &mut value[..]) {
-                Ok(length) => {
-                    value.truncate(length);
-                    found.push((format!("{XATTR_KEY}{text}"), value));
-                }
-                Err(Errno::NODATA) => {}
-                other => drop(other.at("read an attribute of", path)?),
-            }
+        let (records, left_out) = xattr::records(file, path)?;
+        if left_out {
+            self.notice(path, "an extended attribute was left out: its name has odd characters");
         }
-        let pairs = found.iter().map(|(key, value)| (key.as_str(), value.as_slice()));
+        let pairs = records.iter().map(|(key, value)| (key.as_str(), value.as_slice()));
         Ok(self.tar.append_pax_extensions(pairs).at("write to", self.out)?)
     }
 

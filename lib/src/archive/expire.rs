@@ -1,0 +1,155 @@
+//! Removing backups: the only code that touches a published one.
+//!
+//! | step | a crash after it leaves |
+//! |---|---|
+//! | the newest backup that stays is hashed again | everything |
+//! | the directory is renamed to `.expired-ID`, the directory above synced | a removed backup that uses space |
+//! | its files are removed | less of it; the next draft or expiry sweeps the rest |
+//!
+//! The rename makes it one step for readers, and its sync comes before the first file goes: no cut can leave a half
+//! backup under a backup's name.
+
+use super::retention::{Entry, Plan, Policy, select};
+use super::store::EXPIRED;
+use super::{ArchiveError, Found, Store};
+use crate::lock::Holder;
+use crate::name::TargetName;
+use crate::progress::Cancel;
+use crate::world::disk::{AtPath, sync_dir};
+
+impl Store {
+    /// What a policy would remove now. Takes no lock and writes nothing.
+    ///
+    /// # Errors
+    /// When the target's directory can't be read.
+    pub fn plan_expiry(&self, target: &TargetName, policy: &Policy) -> Result<Plan, ArchiveError> {
+        Ok(select(&entries(&self.backups(target)?), policy))
+    }
+
+    /// Removes what the policy does not keep, the oldest first; answers what it did.
+    ///
+    /// Before anything goes, the newest backup that stays is read from the disk and hashed. If it is damaged, nothing is
+    /// removed: of the older ones nobody knows how many are damaged too.
+    ///
+    /// # Errors
+    /// [`ArchiveError::Locked`]; [`ArchiveError::Unverified`] when the newest that stays is damaged; those of the file
+    /// system and a cancellation, after which what was not removed yet is as it was.
+    pub fn expire(
+        &self,
+        target: &TargetName,
+        policy: &Policy,
+        holder: &Holder,
+        cancel: &Cancel,
+    ) -> Result<Plan, ArchiveError> {
+        let dir = self.target_dir(target);
+        if !dir.is_dir() {
+            return Err(ArchiveError::Missing { what: "target".to_owned(), path: dir });
+        }
+        let _lock = self.lock(target, holder)?;
+        let found = self.backups(target)?;
+        let plan = select(&entries(&found), policy);
+        if plan.remove.is_empty() {
+            return Ok(plan);
+        }
+        let stays = |f: &&Found| !plan.remove.contains(&f.id) && f.backup.as_ref().is_ok_and(is_verified);
+        let Some(Ok(newest)) = found.iter().rev().find(stays).map(|f| f.backup.as_ref()) else {
+            // `select` keeps the newest good one, so this can't be reached; removing nothing is the safe answer.
+            let reason = "no verified backup would stay".to_owned();
+            return Err(ArchiveError::Unverified { path: dir, reason });
+        };
+        newest.verify_hashes(cancel)?;
+        for id in &plan.remove {
+            if cancel.is_requested() {
+                return Err(ArchiveError::Cancelled { what: "the expiry" });
+            }
+            let (from, to) = (dir.join(id.as_str()), dir.join(format!("{EXPIRED}{id}")));
+            std::fs::rename(&from, &to).at("rename away", &from)?;
+            sync_dir(&dir)?;
+            std::fs::remove_dir_all(&to).at("remove", &to)?;
+            tracing::info!(%target, %id, "backup expired");
+        }
+        sync_dir(&dir)?;
+        Ok(plan)
+    }
+}
+
+fn is_verified(backup: &super::Backup) -> bool {
+    backup.manifest().verified_at.is_some()
+}
+
+fn entries(found: &[Found]) -> Vec<Entry> {
+    let mut before = 0;
+    let mut entry = |f: &Found| match &f.backup {
+        Ok(backup) => {
+            let manifest = backup.manifest();
+            before = manifest.sequence;
+            Entry {
+                id: f.id.clone(),
+                sequence: manifest.sequence,
+                created: manifest.created.clone(),
+                verified: is_verified(backup),
+            }
+        }
+        // It stays in its place of the list; nothing else of it is known.
+        Err(_) => Entry { id: f.id.clone(), sequence: before, created: String::new(), verified: false },
+    };
+    found.iter().map(&mut entry).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{Bed, holder};
+    use super::*;
+    use crate::failure::{Failure, FailureKind};
+
+    const LAST_TWO: Policy = Policy { keep_last: 2, daily: 0, weekly: 0, monthly: 0, yearly: 0 };
+
+    #[test]
+    fn the_oldest_go_and_what_stays_verifies() {
+        let bed = Bed::new();
+        let backups: Vec<_> = (0..5).map(|_| bed.publish(1000)).collect();
+        let dry = bed.store.plan_expiry(&bed.target, &LAST_TWO).unwrap();
+        assert_eq!(bed.names().len(), 6, "a dry run removes nothing");
+        let plan = bed.store.expire(&bed.target, &LAST_TWO, &holder(), &bed.cancel).unwrap();
+        assert_eq!(plan, dry);
+        assert_eq!(plan.remove.len(), 3);
+        let mut left: Vec<_> = backups[3..].iter().map(|b| b.manifest().id.to_string()).collect();
+        left.sort();
+        assert_eq!(bed.names()[1..], left);
+        backups[3].verify_hashes(&bed.cancel).unwrap();
+        assert!(bed.store.expire(&bed.target, &LAST_TWO, &holder(), &bed.cancel).unwrap().remove.is_empty());
+    }
+
+    #[test]
+    fn nothing_goes_while_the_newest_is_damaged() {
+        let bed = Bed::new();
+        let backups: Vec<_> = (0..4).map(|_| bed.publish(1000)).collect();
+        let before = bed.names();
+        let path = backups[3].dir().join("library.db.zst");
+        let good = std::fs::read(&path).unwrap();
+        let mut bytes = good.clone();
+        bytes[20] ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+        let error = bed.store.expire(&bed.target, &LAST_TWO, &holder(), &bed.cancel).unwrap_err();
+        assert_eq!(error.kind(), FailureKind::Unverified);
+        assert_eq!(bed.names(), before);
+        // Unreadable ones count for nothing: the two newest readable ones stay, and so do the unreadable.
+        std::fs::write(&path, good).unwrap();
+        std::fs::write(backups[3].dir().join("manifest.json"), "{}").unwrap();
+        let plan = bed.store.expire(&bed.target, &LAST_TWO, &holder(), &bed.cancel).unwrap();
+        assert_eq!(plan.remove, [backups[0].manifest().id.clone()]);
+        assert_eq!(bed.names().len(), 4);
+    }
+
+    #[test]
+    fn expiry_and_backup_exclude_each_other() {
+        let bed = Bed::new();
+        let draft = bed.begin();
+        let error = bed.store.expire(&bed.target, &LAST_TWO, &holder(), &bed.cancel).unwrap_err();
+        assert_eq!(error.kind(), FailureKind::LockHeld);
+        drop(draft);
+        let nobody = "nobody".parse().unwrap();
+        let error = bed.store.expire(&nobody, &LAST_TWO, &holder(), &bed.cancel).unwrap_err();
+        assert_eq!(error.kind(), FailureKind::No);
+    }
+}
