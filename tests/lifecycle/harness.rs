@@ -1,6 +1,7 @@
 //! The controls: what an ordinary `systemctl stop` does to the same services. If the observer saw nothing here, it
 //! would prove nothing in the other stories.
 
+use svckit_testbed::command::signal;
 use svckit_testbed::stories::Story;
 use svckit_testbed::unit::{QUICK, Recipe};
 
@@ -8,6 +9,8 @@ pub(crate) const STORIES: &[Story] = &[
     ("control: systemctl stop kills inside a transaction and the observer sees it", kills_inside_a_transaction),
     ("control: KillMode=mixed kills a writing child and the observer sees it", kills_the_child),
     ("control: an orderly stop is seen as one", an_orderly_stop),
+    ("control: the service works in every journal mode, locking mode and VFS", every_mode),
+    ("control: the service daemonises, listens, has children and obeys its signals", every_shape),
 ];
 
 fn kills_inside_a_transaction() {
@@ -47,4 +50,48 @@ fn an_orderly_stop() {
     unit.assert_stopped();
     unit.assert_clean();
     unit.assert_nothing_lost();
+}
+
+fn every_mode() {
+    let modes = [
+        "--journal-mode wal",
+        "--journal-mode delete",
+        "--journal-mode truncate",
+        "--journal-mode persist",
+        "--journal-mode memory",
+        "--journal-mode off",
+        "--exclusive",
+        "--exclusive --journal-mode delete",
+        "--vfs unix-excl",
+        "--vfs unix-none --journal-mode delete",
+        "--vfs unix-dotfile --journal-mode delete",
+    ];
+    for (index, mode) in modes.iter().enumerate() {
+        let unit = Recipe::new().args(mode).start(&format!("mode-{index}"));
+        unit.systemctl("stop").expect(0);
+        assert_eq!(unit.property("Result"), "success", "{mode}");
+        unit.assert_nothing_lost();
+    }
+}
+
+fn every_shape() {
+    let daemon = Recipe::new()
+        .service_type("forking")
+        .service("PIDFile=/srv/testbed/shape-daemon/pid")
+        .args("--daemonise /srv/testbed/shape-daemon/pid")
+        .start("shape-daemon");
+    assert_eq!(daemon.record.starts(), [daemon.main_pid()]);
+    let parent = Recipe::new().args("--child hold --on-term ignore --listen 127.0.0.1:4700").start("shape-parent");
+    assert_eq!(parent.processes().len(), 2);
+    assert!(std::net::TcpStream::connect("127.0.0.1:4700").is_ok());
+    let main = parent.main_pid();
+    assert!(signal(main, rustix::process::Signal::TERM));
+    parent.record.wait_for("the signal is told", QUICK, |events| events.iter().any(|e| e.what == "signal"));
+    assert!(signal(main, rustix::process::Signal::USR1));
+    parent.record.wait_for("the child is alone", QUICK, |events| events.iter().any(|e| e.what == "orphan"));
+    for unit in [daemon, parent] {
+        unit.systemctl("stop").expect(0);
+        unit.assert_stopped();
+        unit.assert_nothing_lost();
+    }
 }

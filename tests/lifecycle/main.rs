@@ -8,9 +8,23 @@
 
 mod controller_systemd;
 mod controller_systemd_shield;
+mod fence;
 mod harness;
+mod recovery;
+mod start;
+mod stop;
+mod triggers;
 
 fn main() -> std::process::ExitCode {
-    let stories = [harness::STORIES, controller_systemd::STORIES, controller_systemd_shield::STORIES].concat();
-    svckit_testbed::stories::run(&stories)
+    let stories = [
+        harness::STORIES,
+        controller_systemd::STORIES,
+        controller_systemd_shield::STORIES,
+        stop::STORIES,
+        start::STORIES,
+        triggers::STORIES,
+        fence::STORIES,
+        recovery::STORIES,
+    ];
+    svckit_testbed::stories::run(&stories.concat())
 }

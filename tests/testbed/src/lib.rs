@@ -11,6 +11,7 @@
 )]
 
 pub mod command;
+pub mod leftovers;
 pub mod observer;
 pub mod record;
 pub mod service;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::command::{Outcome, program, sh};
+use crate::leftovers::{leftovers, wait_until_clean};
 use crate::observer::Observer;
 use crate::record::Record;
 
@@ -179,23 +180,13 @@ impl Unit {
     /// Nothing of svckit's is left on the service: no drop-in, no hold, no journal entry.
     #[track_caller]
     pub fn assert_clean(&self) {
-        let drop_ins = self.property("DropInPaths");
-        assert!(!drop_ins.contains("svckit"), "{} still has {drop_ins}", self.name);
-        for root in ["/run/systemd/system", "/etc/systemd/system"] {
-            let directory = Path::new(root).join(format!("{}.d", self.name));
-            let left: Vec<_> = std::fs::read_dir(&directory)
-                .into_iter()
-                .flatten()
-                .flatten()
-                .map(|entry| entry.file_name())
-                .filter(|name| name.to_string_lossy().contains("svckit"))
-                .collect();
-            assert!(left.is_empty(), "{} still has {left:?}", directory.display());
-        }
-        for root in ["/run/svckit", "/var/lib/svckit"] {
-            let left = mentions(Path::new(root), &self.name);
-            assert!(left.is_empty(), "{} is still mentioned in {left:?}", self.name);
-        }
+        assert_eq!(leftovers(&self.name), Vec::<String>::new());
+    }
+
+    /// Waits until nothing of svckit's is left on it: for a story in which the guard does that.
+    #[track_caller]
+    pub fn wait_clean(&self, wait_max: Duration) {
+        wait_until_clean(&self.name, wait_max);
     }
 
     /// Every row that the service was told is committed is in every database, and the databases are whole.
@@ -224,26 +215,4 @@ pub fn assert_has_rows(database: &Path, rows: &[(i32, i64)]) {
     let mut statement = connection.prepare("SELECT 1 FROM rows WHERE pid = ?1 AND number = ?2").unwrap();
     let lost: Vec<_> = rows.iter().filter(|row| !statement.exists(**row).unwrap()).collect();
     assert!(lost.is_empty(), "{} of {} acknowledged rows are lost: {lost:?}", lost.len(), rows.len());
-}
-
-/// Files below `root`, lock files apart (they stay, and say nothing), whose name or text mentions the unit.
-fn mentions(root: &Path, unit: &str) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    let mut todo = vec![root.to_owned()];
-    while let Some(directory) = todo.pop() {
-        for entry in std::fs::read_dir(&directory).into_iter().flatten().flatten() {
-            let path = entry.path();
-            if path.ends_with("lock") {
-                continue;
-            }
-            if path.is_dir() {
-                todo.push(path);
-            } else if path.to_string_lossy().contains(unit)
-                || std::fs::read(&path).is_ok_and(|text| String::from_utf8_lossy(&text).contains(unit))
-            {
-                found.push(path);
-            }
-        }
-    }
-    found
 }

@@ -62,7 +62,7 @@ pub struct Options {
     #[arg(long)]
     pub rows: Option<i64>,
     /// Internal: which part of a double fork, or the child, this process is.
-    #[arg(long, hide = true, value_enum, default_value_t = Role::Main)]
+    #[arg(long, hide = true, value_enum, default_value_t = Role::Main, overrides_with = "role")]
     pub role: Role,
 }
 

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use super::{Error, Options};
+use super::{Error, Options, Role};
 
 /// Answers each connection at once with one HTTP response; it is enough for readiness checks.
 pub(super) struct Server {
@@ -13,7 +13,9 @@ pub(super) struct Server {
 
 impl Server {
     pub(super) fn open(options: &Options) -> Result<Self, Error> {
-        let listener = if options.listen_on_stdin {
+        let listener = if options.role == Role::Child {
+            None
+        } else if options.listen_on_stdin {
             let fd: OwnedFd = std::io::stdin().as_fd().try_clone_to_owned()?;
             Some(TcpListener::from(fd))
         } else {
