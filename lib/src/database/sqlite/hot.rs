@@ -1,0 +1,288 @@
+//! Hot: a consistent copy of a set as of one instant, the service running.
+
+use std::path::Path;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use std::os::fd::AsFd;
+
+use super::copy::{Progress, Stamp, copy_bytes, create};
+use super::error::SqliteError;
+use super::live::{Member, Usage, open_if_there};
+use super::own::{beside, recover};
+use super::snapshot::{Snapshot, SnapshotRequest, copy_path, in_order};
+use super::wal::{WalMark, overlay};
+use crate::sqlite_locks::{Access, DB_SHARED, LockMode, SHM_WRITE, Wanted, lock_together, side_file};
+use crate::world::disk::AtPath;
+use crate::world::wait;
+
+/// How often a copy that somebody wrote to meanwhile is begun anew.
+const ATTEMPTS_MAX: usize = 5;
+
+/// Two changes closer than this may carry the same time stamp: the kernel's clock for files ticks every 1 to 10 ms.
+const STAMP_GRAIN: Duration = Duration::from_millis(50);
+
+/// Copies the databases as of one instant while their service runs; also when nobody has them open.
+///
+/// - Live, WAL: nobody waits for the copy. For a set of several, writers wait while the ends of the logs are read
+///   (tens of microseconds); [`Snapshot::stall`] says how long.
+/// - Live, rollback journal: copied without a lock first and compared; if somebody wrote, copied again under a reader's
+///   lock, provided that this takes no longer than `fence_hold_max`.
+/// - Nobody has it open: copied with its side files, compared before and after, recovered in the copy.
+///
+/// # Errors
+/// [`SqliteError::InFlight`] and [`SqliteError::HoldTooLong`] where it can't be done in a running service; what the
+/// files themselves refuse. The directory `into` may have partial copies then.
+pub fn snapshot_hot(request: &SnapshotRequest<'_>) -> Result<Vec<Snapshot>, SqliteError> {
+    let order = in_order(request.databases)?;
+    let mut hold = false;
+    let mut last = None;
+    for _ in 0..ATTEMPTS_MAX {
+        let members: Vec<Member> =
+            order.iter().map(|(index, path)| Member::open(*index, path)).collect::<Result<_, _>>()?;
+        for member in &members {
+            clear(&copy_path(request.into, member.index))?;
+        }
+        match attempt(request, &members, hold)? {
+            Outcome::Done(mut snapshots) => {
+                for snapshot in &mut snapshots {
+                    recover(&snapshot.file)?;
+                    snapshot.bytes = std::fs::metadata(&snapshot.file).at("look at", &snapshot.file)?.len();
+                }
+                snapshots.sort_by_key(|s| request.databases.iter().position(|path| *path == s.source));
+                return Ok(snapshots);
+            }
+            Outcome::Written { path, held_for } => {
+                // The copy just made measured how long writers would have to wait.
+                if held_for > request.fence_hold_max {
+                    return Err(SqliteError::HoldTooLong {
+                        path,
+                        estimate: held_for,
+                        hold_max: request.fence_hold_max,
+                    });
+                }
+                hold = true;
+                last = Some(path);
+            }
+        }
+    }
+    let path = last.unwrap_or_default();
+    Err(SqliteError::InFlight { path, reason: format!("it was written during each of {ATTEMPTS_MAX} copies") })
+}
+
+enum Outcome {
+    Done(Vec<Snapshot>),
+    /// Somebody wrote this database during the copy, which took so long.
+    Written {
+        path: std::path::PathBuf,
+        held_for: Duration,
+    },
+}
+
+/// What was true of a member at the instant.
+struct Instantly {
+    stamps: [Option<Stamp>; 3],
+    change_counter: u32,
+    mark: Option<WalMark>,
+    hot_journal: bool,
+    racy: bool,
+    stall: Duration,
+    locked_at: Instant,
+}
+
+fn attempt(request: &SnapshotRequest<'_>, members: &[Member], hold: bool) -> Result<Outcome, SqliteError> {
+    settle(request, members)?;
+    let mut at = lock_and_mark(request, members, hold)?;
+    let total = members.iter().map(|member| member.identity.bytes).sum();
+    let mut done_before = 0;
+    let began = Instant::now();
+    // Those whose writers may be waiting come first.
+    let mut sequence: Vec<usize> = (0..members.len()).collect();
+    sequence.sort_by_key(|i| matches!(members[*i].usage, Usage::Wal(_)));
+    for i in sequence {
+        let (member, at) = (&members[i], &mut at[i]);
+        let progress = Progress { observer: request.observer, cancel: request.cancel, done_before, total };
+        request.observer.step(&format!("copying {}", member.path.display()));
+        copy_member(request.into, member, at, progress)?;
+        done_before += member.identity.bytes;
+        if !is_unchanged(request, member, at, hold)? {
+            return Ok(Outcome::Written { path: member.path.clone(), held_for: began.elapsed() });
+        }
+        member.db.unlock(DB_SHARED)?;
+        if hold && matches!(member.usage, Usage::Rollback) {
+            at.stall = at.locked_at.elapsed();
+        }
+    }
+    let snapshots = members.iter().zip(&at).map(|(member, at)| Snapshot {
+        source: member.path.clone(),
+        file: copy_path(request.into, member.index),
+        bytes: 0,
+        journal_mode: member.identity.journal_mode,
+        stall: at.stall,
+    });
+    Ok(Outcome::Done(snapshots.collect()))
+}
+
+/// Waits until the last change of every quiet file is old enough for a further one to carry another time stamp.
+fn settle(request: &SnapshotRequest<'_>, members: &[Member]) -> Result<(), SqliteError> {
+    let mut newest = Duration::ZERO;
+    for member in members.iter().filter(|member| matches!(member.usage, Usage::Quiet)) {
+        for stamp in member.stamps()?.iter().flatten() {
+            newest = newest.max(stamp.last_change());
+        }
+    }
+    let age = now().saturating_sub(newest);
+    if age < STAMP_GRAIN {
+        let until = Instant::now() + (STAMP_GRAIN - age);
+        let cancelled = wait::readable(&[request.cancel.as_fd()], until).at("wait for", request.into)?;
+        if !cancelled.is_empty() {
+            return Err(SqliteError::Cancelled { what: "copying", path: request.into.to_owned() });
+        }
+    }
+    Ok(())
+}
+
+/// Takes every member's locks, and then reads what is true of all of them at one instant.
+fn lock_and_mark(request: &SnapshotRequest<'_>, members: &[Member], hold: bool) -> Result<Vec<Instantly>, SqliteError> {
+    let until = Instant::now() + request.fence_hold_max;
+    let cancel = request.cancel;
+    let several = members.len() > 1;
+    let mut together = Vec::new();
+    for member in members {
+        match &member.usage {
+            Usage::Wal(shm) => {
+                member.pin(shm, until, cancel)?;
+                if several {
+                    let (mode, range) = (LockMode::Write, SHM_WRITE);
+                    together.push(Wanted { file: shm, mode, range, through: None, what: "the lock WRITE" });
+                }
+            }
+            Usage::Rollback | Usage::Quiet => together.push(member.shared()),
+        }
+    }
+    let locked_at = lock_together(&together, until, cancel)?;
+    // The instant. Every writer of the set waits, or is between two transactions.
+    let mut all = Vec::new();
+    for member in members {
+        let mark =
+            match &member.usage {
+                Usage::Wal(shm) if several => Some(super::wal::read_mark(shm)?.ok_or_else(|| {
+                    member.in_flight("its wal-index must be recovered by the service first".to_owned())
+                })?),
+                Usage::Wal(shm) => Some(member.mark(shm, until, cancel)?),
+                Usage::Rollback | Usage::Quiet => None,
+            };
+        let stamps = member.stamps()?;
+        let racy = stamps[0].is_none_or(|stamp| now().saturating_sub(stamp.last_change()) < STAMP_GRAIN);
+        all.push(Instantly {
+            stamps,
+            change_counter: super::header::identify_open(&member.db)?.change_counter,
+            mark,
+            hot_journal: mark.is_none() && member.has_hot_journal()?,
+            racy,
+            stall: Duration::ZERO,
+            locked_at,
+        });
+    }
+    for (member, at) in members.iter().zip(&mut all) {
+        match &member.usage {
+            Usage::Wal(shm) if several => {
+                shm.unlock(SHM_WRITE)?;
+                at.stall = at.locked_at.elapsed();
+            }
+            // A hot journal is rolled back by the next who comes: only our lock keeps it as it is.
+            Usage::Rollback if !hold && !at.hot_journal => {
+                member.db.unlock(DB_SHARED)?;
+                at.stall = at.locked_at.elapsed();
+            }
+            _ => {}
+        }
+    }
+    Ok(all)
+}
+
+fn copy_member(into: &Path, member: &Member, at: &Instantly, progress: Progress<'_>) -> Result<(), SqliteError> {
+    let target = copy_path(into, member.index);
+    let copy = create(&target)?;
+    // The length of the instant: the one that was seen before the lock may be shorter.
+    let Some(itself) = at.stamps[0] else {
+        return Err(member.in_flight("it was replaced while we opened it".to_owned()));
+    };
+    copy_bytes(member.db.file(), &member.path, &copy, &target, itself.len, progress)?;
+    let mut with = Vec::new();
+    match (&member.usage, &at.mark) {
+        (Usage::Wal(_), Some(mark)) => {
+            if mark.frame > 0
+                && let Some(wal) = open_if_there(&side_file(&member.path, "-wal"), Access::Read)?
+            {
+                return overlay(wal.file(), wal.path(), &copy, &target, mark, progress.cancel);
+            }
+            if mark.frame > 0 {
+                return Err(member.in_flight("its -wal has vanished".to_owned()));
+            }
+        }
+        (Usage::Quiet, _) => with.extend(["-wal", "-journal"]),
+        _ if at.hot_journal => with.push("-journal"),
+        _ => {}
+    }
+    for suffix in with {
+        let Some(side) = open_if_there(&side_file(&member.path, suffix), Access::Read)? else {
+            continue;
+        };
+        let len = side.file().metadata().at("look at", side.path())?.len();
+        let target = beside(&target, suffix);
+        copy_bytes(side.file(), side.path(), &create(&target)?, &target, len, progress)?;
+    }
+    Ok(())
+}
+
+/// Whether what was copied is what stood there at the instant.
+fn is_unchanged(
+    request: &SnapshotRequest<'_>,
+    member: &Member,
+    at: &Instantly,
+    hold: bool,
+) -> Result<bool, SqliteError> {
+    let ignores_locks = || member.in_flight("it was written in spite of the lock that forbids it".to_owned());
+    match &member.usage {
+        Usage::Wal(_) => {
+            // Writers of the log change -wal all the time; the database itself stands still under CKPT.
+            if !same_content(member.stamps()?[0], at.stamps[0]) {
+                return Err(ignores_locks());
+            }
+            Ok(true)
+        }
+        Usage::Quiet => Ok(member.stamps()? == at.stamps && !at.racy && !member.is_in_use()?),
+        Usage::Rollback => {
+            let held = hold || at.hot_journal;
+            if !held {
+                lock_together(&[member.shared()], Instant::now() + request.fence_hold_max, request.cancel)?;
+            }
+            let counter = super::header::identify_open(&member.db)?.change_counter;
+            let same = counter == at.change_counter && same_content(member.stamps()?[0], at.stamps[0]);
+            match (same, held) {
+                (true, true) => Ok(true),
+                (false, true) => Err(ignores_locks()),
+                (same, false) => Ok(same && !at.racy),
+            }
+        }
+    }
+}
+
+fn same_content(now: Option<Stamp>, then: Option<Stamp>) -> bool {
+    matches!((now, then), (Some(now), Some(then)) if now.same_content(&then))
+}
+
+/// Removes what an attempt before this one left.
+fn clear(copy: &Path) -> Result<(), SqliteError> {
+    for path in [copy.to_owned(), beside(copy, "-wal"), beside(copy, "-journal"), beside(copy, "-shm")] {
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            other => other.at("remove", &path)?,
+        }
+    }
+    Ok(())
+}
+
+fn now() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}

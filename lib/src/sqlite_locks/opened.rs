@@ -1,0 +1,149 @@
+//! Which processes have which databases open, from /proc/PID/fd (proc(5)).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use super::descriptor::{Access, LockFile};
+use super::filesystem::side_file;
+use crate::world::ProcessId;
+use crate::world::disk::FileId;
+
+/// A database that a process has open.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct OpenDatabase {
+    /// Where we reach it: the process's own path, or that path below `/proc/PID/root` where ours leads elsewhere.
+    pub path: PathBuf,
+    /// Which file it is.
+    pub id: FileId,
+}
+
+/// A process that has a database or one of its side files open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Opener {
+    /// The process.
+    pub process: ProcessId,
+    /// The file, by the path that the process knows.
+    pub path: PathBuf,
+    /// Which file it is.
+    pub id: FileId,
+}
+
+const SIDE_FILES: [&str; 3] = ["-wal", "-shm", "-journal"];
+
+/// The processes other than ours that have `database`, its `-wal`, `-shm` or `-journal` open.
+///
+/// Processes that we may not look into are not found: run as root, or judge locks as well.
+///
+/// # Errors
+/// When /proc can't be listed.
+pub fn openers(database: &Path) -> std::io::Result<Vec<Opener>> {
+    let mut wanted = BTreeSet::new();
+    for path in std::iter::once(database.to_owned()).chain(SIDE_FILES.map(|suffix| side_file(database, suffix))) {
+        if let Ok(metadata) = std::fs::metadata(&path) {
+            wanted.insert(FileId { device: metadata.dev(), inode: metadata.ino() });
+        }
+    }
+    let own = rustix::process::getpid().as_raw_nonzero().get();
+    let mut found = Vec::new();
+    if wanted.is_empty() {
+        return Ok(found);
+    }
+    for item in std::fs::read_dir("/proc")? {
+        let Some(pid) = item?.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
+            continue;
+        };
+        if pid == own {
+            continue;
+        }
+        let mut seen = BTreeSet::new();
+        each_file(pid, |path, metadata| {
+            let id = FileId { device: metadata.dev(), inode: metadata.ino() };
+            if wanted.contains(&id) {
+                seen.insert((path, id));
+            }
+        });
+        if seen.is_empty() {
+            continue;
+        }
+        // One that ended meanwhile has nothing open any more.
+        if let Some(process) = ProcessId::of(pid)? {
+            found.extend(seen.into_iter().map(|(path, id)| Opener { process: process.clone(), path, id }));
+        }
+    }
+    Ok(found)
+}
+
+/// The databases that these processes have open: files that begin as a SQLite database does, and those whose
+/// `-wal` or `-journal` is open.
+///
+/// # Errors
+/// When a process that is alive can't be looked into: what it has open is unknown then.
+pub fn databases_open_in(processes: &[ProcessId]) -> std::io::Result<Vec<OpenDatabase>> {
+    let mut found = BTreeMap::new();
+    for process in processes {
+        if let Err(error) = std::fs::read_dir(format!("/proc/{}/fd", process.pid)) {
+            if process.is_alive() {
+                let text = format!("can't see what process {} has open: {error}", process.pid);
+                return Err(std::io::Error::new(error.kind(), text));
+            }
+            continue;
+        }
+        each_file(process.pid, |path, metadata| {
+            let bytes = path.as_os_str().as_bytes();
+            let side = ["-wal", "-journal"].iter().find_map(|suffix| bytes.strip_suffix(suffix.as_bytes()));
+            let (path, side) = match side {
+                Some(stem) => (PathBuf::from(std::ffi::OsString::from_vec(stem.to_vec())), true),
+                None => (path, false),
+            };
+            let (reachable, id) = match reach(process.pid, &path, side, metadata) {
+                Some(reached) => reached,
+                None => return,
+            };
+            if !found.contains_key(&id) && begins_as_sqlite(&reachable) {
+                found.insert(id, reachable);
+            }
+        });
+    }
+    let mut databases: Vec<_> = found.into_iter().map(|(id, path)| OpenDatabase { path, id }).collect();
+    databases.sort();
+    Ok(databases)
+}
+
+/// The path by which we reach the database that the process knows as `path`, and its identity.
+fn reach(pid: i32, path: &Path, side: bool, metadata: &std::fs::Metadata) -> Option<(PathBuf, FileId)> {
+    let below_root = PathBuf::from(format!("/proc/{pid}/root")).join(path.strip_prefix("/").unwrap_or(path));
+    // What the process sees under this name decides which of the two paths means the same file to us.
+    let theirs =
+        if side { FileId::of(&below_root).ok()? } else { FileId { device: metadata.dev(), inode: metadata.ino() } };
+    [path.to_owned(), below_root].into_iter().find(|p| FileId::of(p).is_ok_and(|id| id == theirs)).map(|p| (p, theirs))
+}
+
+fn begins_as_sqlite(path: &Path) -> bool {
+    // A database that this very process has open is not opened a second time; it is one by that fact.
+    let file = match LockFile::open(path, Access::Read) {
+        Ok(file) => file,
+        Err(super::LocksError::OwnProcess { .. }) => return true,
+        Err(_) => return false,
+    };
+    let mut magic = [0; 16];
+    let mut reader = file.file();
+    reader.read_exact(&mut magic).is_ok() && &magic == b"SQLite format 3\0"
+}
+
+/// Calls `each` with every regular file that the process has open, as often as it has it open.
+pub(super) fn each_file(pid: i32, mut each: impl FnMut(PathBuf, &std::fs::Metadata)) {
+    let Ok(listing) = std::fs::read_dir(format!("/proc/{pid}/fd")) else {
+        return;
+    };
+    for item in listing.flatten() {
+        let link = item.path();
+        if let (Ok(metadata), Ok(path)) = (std::fs::metadata(&link), std::fs::read_link(&link))
+            && metadata.is_file()
+        {
+            each(path, &metadata);
+        }
+    }
+}
