@@ -3,6 +3,7 @@
 //!
 //! The trait is public and object-safe: another tool can write a controller of its own (`examples/` has one).
 
+pub mod process;
 mod spec;
 mod state;
 pub mod systemd;
@@ -112,7 +113,11 @@ impl Failure for ControllerError {
 pub fn open(spec: &ServiceSpec) -> Result<Box<dyn ServiceController>, ControllerError> {
     match spec {
         ServiceSpec::Unit { name, scope } => Ok(Box::new(systemd::SystemdUnit::open(name, *scope)?)),
-        other => Err(ControllerError::Invalid {
+        ServiceSpec::PidFile { path, command } => Ok(Box::new(process::PidFileService::open(path, command.clone())?)),
+        ServiceSpec::Command { name, command, record_dir } => {
+            Ok(Box::new(process::CommandService::open(name.clone(), command.clone(), record_dir)?))
+        }
+        other @ ServiceSpec::Custom { .. } => Err(ControllerError::Invalid {
             service: format!("{other:?}"),
             reason: "only the tool that described it can open it".to_owned(),
         }),

@@ -1,0 +1,243 @@
+//! A command that svckit starts itself.
+//!
+//! A record in `record_dir` says which process runs it, so that another run of a program finds the service, and a
+//! log beside it has its output. The command must stay in the foreground; what it leaves behind in its session still
+//! counts as the service.
+
+use std::cell::{Cell, RefCell};
+use std::io::{Read, Seek, SeekFrom};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::process::Child;
+use std::time::Instant;
+
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+
+use super::family::{Family, send};
+use super::launch::launch;
+use super::{failed, io_failed, manager_of, mark_of, state_of};
+use crate::controller::{
+    Activity, CommandLine, ControllerError, ExitCause, KillSource, ServiceController, ServiceSpec, ServiceState,
+};
+use crate::journal::StopMark;
+use crate::lock::LockKey;
+use crate::name::ServiceName;
+use crate::progress::Cancel;
+use crate::world::disk::{create_private_dir, write_durably};
+use crate::world::{ProcessId, StopSignal};
+use std::time::Duration;
+
+/// So much of the end of a log is read, in bytes.
+const LOG_TAIL_MAX: u64 = 4 << 20;
+/// A record larger than this was not written by us.
+const RECORD_LEN_MAX: u64 = 4096;
+
+/// A service that is a command of the configuration.
+#[derive(Debug)]
+pub struct CommandService {
+    name: ServiceName,
+    command: CommandLine,
+    record_dir: PathBuf,
+    family: Family,
+    last_run: RefCell<Option<ProcessId>>,
+    child: RefCell<Option<Child>>,
+    exit: Cell<Option<ExitCause>>,
+    stop_requested: Cell<bool>,
+    watch: Inotify,
+}
+
+/// What the record says.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Record {
+    process: ProcessId,
+    /// Where the log of this run begins.
+    log_offset: u64,
+}
+
+impl CommandService {
+    /// The service `name` that runs `command`; whether it runs now is read from `record_dir`, which is created.
+    ///
+    /// # Errors
+    /// An empty command, or a record directory that can't be used.
+    pub fn open(name: ServiceName, command: CommandLine, record_dir: &Path) -> Result<Self, ControllerError> {
+        let label = format!("service {name}");
+        if command.argv.first().is_none_or(|program| program.0.as_os_str().is_empty()) {
+            return Err(ControllerError::Invalid { service: label, reason: "its command is empty".to_owned() });
+        }
+        create_private_dir(record_dir).map_err(|e| failed("record", &label, e))?;
+        let watched = || -> nix::Result<Inotify> {
+            let watch = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
+            watch.add_watch(record_dir, AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_DELETE)?;
+            Ok(watch)
+        };
+        let watch = watched().map_err(|e| failed("watch", &label, e))?;
+        let service = Self {
+            name,
+            command,
+            record_dir: record_dir.to_owned(),
+            family: Family::default(),
+            last_run: RefCell::new(None),
+            child: RefCell::new(None),
+            exit: Cell::new(None),
+            stop_requested: Cell::new(false),
+            watch,
+        };
+        service.processes()?;
+        Ok(service)
+    }
+
+    fn record_path(&self) -> PathBuf {
+        self.record_dir.join(format!("{}.json", self.name))
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.record_dir.join(format!("{}.log", self.name))
+    }
+
+    fn record(&self) -> Result<Option<Record>, ControllerError> {
+        let path = self.record_path();
+        let file = match std::fs::File::open(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            other => other.map_err(|e| io_failed("read the record of", &self.label(), &e))?,
+        };
+        let mut bytes = Vec::new();
+        file.take(RECORD_LEN_MAX)
+            .read_to_end(&mut bytes)
+            .map_err(|e| io_failed("read the record of", &self.label(), &e))?;
+        let record = serde_json::from_slice(&bytes).map_err(|e| ControllerError::Invalid {
+            service: self.label(),
+            reason: format!("its record {} can't be read: {e}", path.display()),
+        })?;
+        Ok(Some(record))
+    }
+
+    fn main(&self) -> Result<Option<ProcessId>, ControllerError> {
+        self.reap();
+        let Some(record) = self.record()? else { return Ok(None) };
+        *self.last_run.borrow_mut() = Some(record.process.clone());
+        Ok(Some(record.process).filter(ProcessId::is_alive))
+    }
+
+    /// Learns how our own child ended; a process that another program started keeps that to itself.
+    fn reap(&self) {
+        use std::os::unix::process::ExitStatusExt;
+        let mut child = self.child.borrow_mut();
+        if let Some(Ok(Some(status))) = child.as_mut().map(Child::try_wait) {
+            self.exit.set(status.signal().map(ExitCause::Signalled).or(status.code().map(ExitCause::Exited)));
+            *child = None;
+        }
+    }
+}
+
+impl ServiceController for CommandService {
+    fn spec(&self) -> ServiceSpec {
+        ServiceSpec::Command {
+            name: self.name.clone(),
+            command: self.command.clone(),
+            record_dir: self.record_dir.clone(),
+        }
+    }
+
+    fn label(&self) -> String {
+        format!("service {}", self.name)
+    }
+
+    fn lock_keys(&self) -> Result<Vec<LockKey>, ControllerError> {
+        let place = std::fs::canonicalize(&self.record_dir).unwrap_or_else(|_| self.record_dir.clone());
+        Ok(vec![LockKey::service("process", &format!("{} in {}", self.name, place.display()))])
+    }
+
+    fn state(&self) -> Result<ServiceState, ControllerError> {
+        let main = self.main()?;
+        let left = self.family.alive(main.as_ref(), &self.label())?;
+        let activity = match (&main, left.is_empty()) {
+            (Some(_), _) if self.stop_requested.get() => Activity::Stopping,
+            (Some(_), _) => Activity::Up,
+            (None, false) => Activity::Stopping,
+            (None, true) if self.exit.get().is_some_and(|e| e != ExitCause::Exited(0)) && !self.ended_by_us() => {
+                Activity::Failed
+            }
+            (None, true) => Activity::Down,
+        };
+        Ok(state_of(main.as_ref(), activity, self.last_run.borrow().as_ref(), self.exit.get()))
+    }
+
+    fn processes(&self) -> Result<Vec<ProcessId>, ControllerError> {
+        let main = self.main()?;
+        self.family.alive(main.as_ref(), &self.label())
+    }
+
+    fn request_stop(&self) -> Result<(), ControllerError> {
+        self.stop_requested.set(true);
+        match self.main()? {
+            Some(main) => send(&main, StopSignal::Term, &self.label()),
+            None => {
+                for process in self.processes()? {
+                    send(&process, StopSignal::Term, &self.label())?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn signal(&self, signal: StopSignal) -> Result<(), ControllerError> {
+        self.main()?.map_or(Ok(()), |main| send(&main, signal, &self.label()))
+    }
+
+    fn start(&self) -> Result<(), ControllerError> {
+        let label = self.label();
+        if !self.processes()?.is_empty() {
+            return Err(failed("start", &label, "its old process still runs"));
+        }
+        let log_offset = std::fs::metadata(self.log_path()).map_or(0, |log| log.len());
+        let child = launch(&self.command, Some(&self.log_path())).map_err(|e| failed("start", &label, e))?;
+        let pid = i32::try_from(child.id()).map_err(|e| failed("start", &label, e))?;
+        let process = ProcessId::of(pid).map_err(|e| failed("start", &label, e))?;
+        *self.child.borrow_mut() = Some(child);
+        self.exit.set(None);
+        self.stop_requested.set(false);
+        let Some(process) = process else { return Err(failed("start", &label, "it ended at once")) };
+        let record = serde_json::to_vec(&Record { process, log_offset }).map_err(|e| failed("record", &label, e))?;
+        write_durably(&self.record_path(), &record, 0o600).map_err(|e| failed("record", &label, e))
+    }
+
+    fn wait_change(&self, until: Instant, cancel: &Cancel) -> Result<(), ControllerError> {
+        self.processes()?;
+        self.family.wait(&[self.watch.as_fd()], until, cancel, &self.label())?;
+        // Drained, or the next wait would return at once for the same event.
+        drop(self.watch.read_events());
+        Ok(())
+    }
+
+    fn kill_sources(&self, _stop_wait_max: Duration) -> Result<Vec<KillSource>, ControllerError> {
+        Ok(manager_of(self.main()?.as_ref()))
+    }
+
+    fn stop_mark(&self) -> Result<StopMark, ControllerError> {
+        self.main()?;
+        mark_of(self.last_run.borrow().as_ref(), &self.label())
+    }
+
+    fn log_since_start(&self, lines_max: usize) -> Result<Vec<String>, ControllerError> {
+        let read = || -> std::io::Result<Vec<u8>> {
+            let offset = self.record().ok().flatten().map_or(0, |record| record.log_offset);
+            let mut file = std::fs::File::open(self.log_path())?;
+            let length = file.metadata()?.len();
+            file.seek(SeekFrom::Start(offset.min(length).max(length.saturating_sub(LOG_TAIL_MAX))))?;
+            let mut bytes = Vec::new();
+            file.take(LOG_TAIL_MAX).read_to_end(&mut bytes)?;
+            Ok(bytes)
+        };
+        let bytes = read().map_err(|e| io_failed("read the log of", &self.label(), &e))?;
+        let text = String::from_utf8_lossy(&bytes);
+        let lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        Ok(lines[lines.len().saturating_sub(lines_max)..].to_vec())
+    }
+}
+
+impl CommandService {
+    /// A service that ends by the very signal that asked it to has obeyed.
+    fn ended_by_us(&self) -> bool {
+        self.stop_requested.get() && matches!(self.exit.get(), Some(ExitCause::Signalled(signal)) if signal != 9)
+    }
+}
