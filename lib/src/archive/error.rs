@@ -45,15 +45,17 @@ pub enum ArchiveError {
         path: PathBuf,
     },
     /// Not enough space, found out before anything was written.
-    #[error("{what} needs {need} bytes in {}, and only {have} are free", path.display())]
+    #[error("{what} needs {need} {unit} in {}, and {have} are free", path.display())]
     NoSpace {
         /// What needs it.
         what: &'static str,
+        /// `bytes` or `files`.
+        unit: &'static str,
         /// Where.
         path: PathBuf,
-        /// Bytes (or files) needed.
+        /// How many it needs at most.
         need: u64,
-        /// Bytes (or files) there are.
+        /// How many there are.
         have: u64,
     },
     /// The store lies inside what is to be stored in it.

@@ -165,7 +165,11 @@ fn databases_are_left_to_their_own_backup() {
     std::fs::write(app.join("sub/x.db"), b"another one").unwrap();
     let alias = bed.dir.path().join("alias.db");
     symlink(app.join("x.db"), &alias).unwrap();
-    let backup = bed.add(std::slice::from_ref(&app), &[alias]).unwrap();
+    let databases = [alias];
+    let request = TreeRequest { includes: std::slice::from_ref(&app), databases: &databases };
+    let size = bed.store.measure_tree(&request, &bed.cancel).unwrap();
+    assert_eq!((size.entries, size.bytes), (5, 5 * 2048 + 11));
+    let backup = bed.add(&[app], &databases).unwrap();
     assert_eq!(bed.listed(&backup), ["", "sub", "sub/x.db", "x.db.txt", "y.db"]);
 }
 
@@ -176,6 +180,8 @@ fn a_store_inside_the_source_is_refused_and_nothing_is_left() {
     symlink(bed.dir.path(), &link).unwrap();
     let real = bed.dir.path().canonicalize().unwrap();
     for include in [real.clone(), bed.store.root().to_owned(), bed.store.root().join("plex"), link.join("store")] {
+        let request = TreeRequest { includes: std::slice::from_ref(&include), databases: &[] };
+        assert!(bed.store.measure_tree(&request, &bed.cancel).is_err(), "known before anything is touched");
         let error = match bed.add(std::slice::from_ref(&include), &[]) {
             Err(error) => error,
             Ok(_) => panic!("{include:?} was accepted"),

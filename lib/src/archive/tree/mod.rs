@@ -1,5 +1,6 @@
 //! Files and directories as one tar that GNU tar reads.
 
+mod measure;
 mod read;
 mod select;
 mod write;
@@ -7,6 +8,7 @@ mod xattr;
 
 use std::path::{Path, PathBuf};
 
+pub(super) use measure::measure;
 pub(super) use read::{extract, verify};
 pub(super) use write::write;
 
