@@ -104,6 +104,19 @@ name_type! {
     BackupId, "backup"
 }
 
+impl BackupId {
+    /// A new identity: now, and six random hexadecimal digits.
+    #[must_use]
+    pub fn fresh() -> Self {
+        let mut random = [0u8; 3];
+        // An old kernel without getrandom(2) leaves zeros: ids of one second would meet then, and the one that comes
+        // second is refused by the file system.
+        let _filled = rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty());
+        let [a, b, c] = random;
+        Self(format!("{}-{a:02x}{b:02x}{c:02x}", crate::world::clock::now_compact()))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

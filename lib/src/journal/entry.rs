@@ -51,6 +51,9 @@ pub enum ServiceStage {
     GivenUp,
     /// It is being started; shield and hold come off.
     Starting,
+    /// A person asked for it to be stopped, and it is: nothing starts it but a person's start, which also brings back
+    /// the dependants and triggers that are recorded here.
+    LeftStopped,
 }
 
 /// One service of the operation.

@@ -1,1 +1,26 @@
-//! x
+//! One story per operation: what the programs call.
+//!
+//! Every mutating operation takes its locks before it gathers facts, brings an interrupted earlier operation on the
+//! same service to its end first, and returns a report in which the outcome of the work and the return of the
+//! service are separate results: 'not back' outranks everything else.
+
+mod backup;
+mod common;
+mod error;
+mod lifecycle;
+mod request;
+mod restore;
+mod resume;
+mod store;
+mod verification;
+
+pub use backup::backup;
+pub use error::OperationError;
+pub use lifecycle::{audit, restart, start, status, stop, wait};
+pub use request::{
+    BackupMode, BackupReport, BackupRequest, Includes, RestoreReport, RestoreRequest, ResumeReport, Resumed,
+    ServiceOptions, ServiceReport,
+};
+pub use restore::restore;
+pub use resume::{guard, resume};
+pub use store::{Expired, ListedBackup, VerifiedBackup, expire, list, verify};

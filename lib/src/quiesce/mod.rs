@@ -1,10 +1,56 @@
 //! Stop, hold, start: the promises of the library live here.
 
+mod error;
+mod fenced_kill;
+mod guard;
+mod member;
+mod policy;
+mod quiesced;
+mod resume;
+mod start;
+mod stop;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub use error::{NotBack, StopError};
+pub use guard::{GuardWake, guard_wait, parse_owner};
+pub use policy::{LastResort, Rung, Step, StopPolicy, next_step};
+pub use quiesced::Quiesced;
+pub use resume::{ResumeMode, is_left_stopped, replay};
+pub use start::{Return, start_service, wait_until_ready};
+pub use stop::quiesce;
+
 use crate::progress::{Cancel, Observer};
+use crate::ready::ReadyCheck;
 use crate::world::StateDirs;
+
+/// How a stop ended, from good to bad.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StopOutcome {
+    /// The manager calls it a success, or it had not been running.
+    Clean,
+    /// It crashed or failed while stopping: its databases may need their own recovery.
+    Unclean,
+    /// We killed it under the fence.
+    FencedKill,
+}
+
+/// What is to be stopped, how, and when it counts as back.
+#[derive(Debug, Clone, Copy)]
+pub struct StopPlan<'a> {
+    /// What the stop is for: `backup`, `restore`, `stop`.
+    pub operation: &'a str,
+    /// Databases beside those found open.
+    pub databases: &'a [PathBuf],
+    /// The ladder.
+    pub policy: &'a StopPolicy,
+    /// Readiness, after the start.
+    pub ready: &'a [ReadyCheck],
+    /// Whether the hold must survive a reboot: where databases are replaced.
+    pub persistent_hold: bool,
+}
 
 /// What every operation needs from the program that runs it.
 #[derive(Clone)]

@@ -1,0 +1,332 @@
+//! Backup: lock, plan, take, bring the service back, verify what was written, publish.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::common::{begin, lock_keys, milliseconds, real_path, refused};
+use super::error::{During, OperationError};
+use super::lifecycle::{stop_plan, stop_word};
+use super::request::{BackupMode, BackupReport, BackupRequest};
+use super::resume::resumed;
+use super::verification::{check_payload, common_rungs};
+use crate::archive::{Backup, Draft, Payload, PayloadKind, Store, TreeRequest};
+use crate::controller::ServiceController;
+use crate::database::sqlite::{self, Snapshot, SnapshotRequest};
+use crate::failure::FailureKind;
+use crate::lock::{Holder, OperationLock};
+use crate::name::TargetName;
+use crate::plan;
+use crate::quiesce::{Context, NotBack, Return, StopOutcome, quiesce};
+use crate::sqlite_locks;
+use crate::world::disk::space_at;
+use crate::world::raw_path::RawPath;
+
+/// What was taken while the service was away or held, and how it is now.
+struct Taken {
+    snapshots: Vec<Snapshot>,
+    downtime: Option<Duration>,
+    returned: Option<Return>,
+    stop: StopOutcome,
+}
+
+/// Backs databases and files up. The service is brought back before anything is verified or published.
+///
+/// # Errors
+/// Those of the parts, and [`OperationError::NotBack`], which outranks them.
+pub fn backup(
+    context: &Context,
+    service: Option<&dyn ServiceController>,
+    request: &BackupRequest,
+) -> Result<BackupReport, OperationError> {
+    let databases: Vec<PathBuf> = request.databases.iter().map(|path| real_path(path)).collect();
+    let name = target_name(service, request)?;
+    let label = service.map_or_else(|| name.to_string(), |service| service.label());
+    let what = format!("back up {label}");
+    let sizes = identify(&databases)?;
+    let facts = facts(service, request, &databases, &sizes, &name)?;
+    let mut report = report(&name, request, &databases, plan::backup_steps(&facts));
+    if request.dry_run {
+        return Ok(report);
+    }
+    let keys = lock_keys(service, &databases)?;
+    let lock = begin(context, "backup", &label, &keys, request.service.wait)?;
+    let store = Store::create(&request.store).during(what.as_str())?;
+    require_space(&store, plan::backup_space_needed(&sizes), &what)?;
+    let holder = Holder::own("backup", &label).map_err(|e| refused(&what, e.to_string(), FailureKind::Failed))?;
+    let mut draft = store.begin(&name, &holder, &context.cancel).during(what.as_str())?;
+    draft.describe(mode_word(request.mode), service.map(|service| service.label()).as_deref());
+
+    let job = Job { context, request, databases: &databases, what: &what };
+    let (taken, not_back) = job.take(&lock, service, &mut draft)?;
+    let stored = taken.and_then(|taken| job.store(&store, draft, taken, &mut report));
+    settle(stored, not_back, report)
+}
+
+/// Both results survive: 'not back' outranks, and says beside what became of the backup.
+fn settle(
+    stored: Result<Backup, OperationError>,
+    not_back: Option<NotBack>,
+    mut report: BackupReport,
+) -> Result<BackupReport, OperationError> {
+    if let Some(not_back) = not_back {
+        let work = match &stored {
+            Ok(backup) => format!("the backup {} was stored and verified", backup.manifest().id),
+            Err(error) => error.to_string(),
+        };
+        return Err(OperationError::NotBack { service: not_back.service, reason: not_back.reason, work: Some(work) });
+    }
+    let backup = stored?;
+    let manifest = backup.manifest();
+    report.backup = Some(manifest.id.clone());
+    report.path = Some(RawPath(backup.dir().to_owned()));
+    report.stored_bytes = manifest.payloads.iter().map(|payload| payload.stored_bytes).sum();
+    report.content_bytes = manifest.payloads.iter().map(|payload| payload.content_bytes).sum();
+    report.rungs = common_rungs(&manifest.payloads.iter().map(|payload| &payload.rungs[..]).collect::<Vec<_>>());
+    Ok(report)
+}
+
+/// The parts of one backup.
+struct Job<'a> {
+    context: &'a Context,
+    request: &'a BackupRequest,
+    databases: &'a [PathBuf],
+    what: &'a str,
+}
+
+impl Job<'_> {
+    /// The snapshots, and whether a service that was stopped for them is back. The outer error: nothing was stopped,
+    /// or the stop itself failed.
+    #[allow(clippy::type_complexity)]
+    fn take(
+        &self,
+        lock: &OperationLock,
+        service: Option<&dyn ServiceController>,
+        draft: &mut Draft,
+    ) -> Result<(Result<Taken, OperationError>, Option<NotBack>), OperationError> {
+        match (self.request.mode, service) {
+            (BackupMode::Cold, Some(service)) => self.take_cold(lock, service, draft),
+            (BackupMode::Cold, None) => {
+                refuse_live(self.databases, self.what)?;
+                // Nobody has them open: the snapshot of a database at rest is its copy, checked against a late comer.
+                Ok((self.take_running(draft, sqlite::snapshot_hot), None))
+            }
+            (BackupMode::Hot, _) => Ok((self.take_running(draft, sqlite::snapshot_hot), None)),
+            (BackupMode::Fenced, _) => Ok((self.take_running(draft, sqlite::snapshot_fenced), None)),
+        }
+    }
+
+    fn take_running(
+        &self,
+        draft: &mut Draft,
+        snapshot: fn(&SnapshotRequest<'_>) -> Result<Vec<Snapshot>, sqlite::SqliteError>,
+    ) -> Result<Taken, OperationError> {
+        self.context.observer.step("taking the snapshot");
+        let snapshots = snapshot(&self.snapshot_request(draft.scratch())).during(self.what)?;
+        self.add_includes(draft)?;
+        Ok(Taken { snapshots, downtime: None, returned: None, stop: StopOutcome::Clean })
+    }
+
+    fn take_cold(
+        &self,
+        lock: &OperationLock,
+        service: &dyn ServiceController,
+        draft: &mut Draft,
+    ) -> Result<(Result<Taken, OperationError>, Option<NotBack>), OperationError> {
+        let options = super::request::ServiceOptions { databases: self.databases.to_vec(), ..self.request.service.clone() };
+        let quiesced = quiesce(lock, self.context, service, &stop_plan("backup", &options)).during(self.what)?;
+        self.context.observer.step("copying at rest");
+        let copied = sqlite::take_cold(&self.snapshot_request(draft.scratch()), &quiesced.at_rest()).during(self.what);
+        // Files that belong to a cold backup are of the same instant as its databases.
+        let copied = copied.and_then(|copied| self.add_includes(draft).map(|()| copied));
+        let (since, was_up, stop) = (quiesced.since(), quiesced.was_up(), quiesced.outcome());
+        let returned = quiesced.resume();
+        let downtime = was_up.then(|| since.elapsed());
+        let (returned, not_back) = match returned {
+            Ok(returned) => (Some(returned), None),
+            Err(not_back) => (None, Some(not_back)),
+        };
+        // Recovery of the copy (a WAL, a hot journal) comes after the service is back.
+        let taken = copied.and_then(|copied| {
+            let snapshots = sqlite::finish_cold(copied).during(self.what)?;
+            Ok(Taken { snapshots, downtime, returned, stop })
+        });
+        Ok((taken, not_back))
+    }
+
+    fn snapshot_request<'b>(&'b self, into: &'b Path) -> SnapshotRequest<'b> {
+        SnapshotRequest {
+            databases: self.databases,
+            into,
+            fence_hold_max: self.request.fence_hold_max,
+            cancel: &self.context.cancel,
+            observer: self.context.observer.as_ref(),
+        }
+    }
+
+    fn add_includes(&self, draft: &mut Draft) -> Result<(), OperationError> {
+        let patterns = &self.request.includes.patterns;
+        if patterns.is_empty() {
+            return Ok(());
+        }
+        self.context.observer.step("packing the files");
+        let request = TreeRequest { includes: patterns, databases: self.databases };
+        draft.add_tree("files", &request, self.context.observer.as_ref()).during(self.what).map(|_| ())
+    }
+
+    fn store(
+        &self,
+        store: &Store,
+        mut draft: Draft,
+        taken: Taken,
+        report: &mut BackupReport,
+    ) -> Result<Backup, OperationError> {
+        let observer = self.context.observer.as_ref();
+        for snapshot in &taken.snapshots {
+            let name = payload_name(&snapshot.source, draft.payloads());
+            draft.add_file(PayloadKind::Sqlite, &name, &snapshot.source, &snapshot.file, observer).during(self.what)?;
+            // Its bytes are in the store now, and the verification needs the room.
+            if let Err(error) = std::fs::remove_file(&snapshot.file) {
+                tracing::warn!(%error, file = %snapshot.file.display(), "a scratch copy could not be removed");
+            }
+        }
+        observer.step("verifying what was written");
+        let mut check = check_payload(&self.context.cancel, observer);
+        let verified = draft.verify(&mut check, observer).during(self.what)?;
+        let backup = store.publish(verified).during(self.what)?;
+        let longest = taken.snapshots.iter().map(|snapshot| snapshot.stall).max();
+        report.writer_stall_ms = longest.filter(|_| self.request.mode != BackupMode::Cold).map(milliseconds);
+        report.downtime_ms = taken.downtime.map(milliseconds);
+        report.service = taken.returned.map(resumed);
+        if taken.stop != StopOutcome::Clean {
+            report.notices.push(format!("the stop of the service was {}", stop_word(taken.stop)));
+        }
+        Ok(backup)
+    }
+}
+
+/// The file's name; where two databases share one, numbered.
+fn payload_name(source: &Path, taken: &[Payload]) -> String {
+    let name = source.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let is_free = |name: &String| !taken.iter().any(|payload| payload.name == *name);
+    let numbered = (2..).map(|n| format!("{name}-{n}"));
+    std::iter::once(name.clone()).chain(numbered).find(is_free).unwrap_or(name)
+}
+
+fn require_space(store: &Store, needed: u64, what: &str) -> Result<(), OperationError> {
+    let space = space_at(store.root()).during(what)?;
+    if space.bytes >= needed {
+        return Ok(());
+    }
+    Err(OperationError::Refused {
+        what: what.to_owned(),
+        reason: format!(
+            "{} has {} MiB free, and the backup needs {} MiB while it is made",
+            store.root().display(),
+            space.bytes >> 20,
+            (needed >> 20) + 1
+        ),
+        kind: FailureKind::Failed,
+        hint: Some("free some space, expire old backups, or choose a store on another file system".to_owned()),
+    })
+}
+
+fn identify(databases: &[PathBuf]) -> Result<Vec<u64>, OperationError> {
+    let mut sizes = Vec::new();
+    for path in databases {
+        let identity = sqlite::identify(path).during(format!("look at {}", path.display()))?;
+        let wal = std::fs::metadata(sqlite_locks::side_file(path, "-wal")).map_or(0, |wal| wal.len());
+        sizes.push(identity.bytes + wal);
+    }
+    Ok(sizes)
+}
+
+/// A cold backup without a service is one of a database that nobody has open.
+fn refuse_live(databases: &[PathBuf], what: &str) -> Result<(), OperationError> {
+    for path in databases {
+        let openers = sqlite_locks::openers(path)
+            .map_err(|e| refused(what, format!("can't see who has {} open: {e}", path.display()), FailureKind::WriteInFlight))?;
+        if let Some(opener) = openers.first() {
+            return Err(OperationError::Refused {
+                what: what.to_owned(),
+                reason: format!("process {} has {} open", opener.process.pid, path.display()),
+                kind: FailureKind::WriteInFlight,
+                hint: Some("name the service, so that it can be stopped for the copy, or use --mode hot".to_owned()),
+            });
+        }
+    }
+    Ok(())
+}
+
+fn facts(
+    service: Option<&dyn ServiceController>,
+    request: &BackupRequest,
+    databases: &[PathBuf],
+    sizes: &[u64],
+    name: &TargetName,
+) -> Result<plan::BackupFacts, OperationError> {
+    let mut dependants = Vec::new();
+    let mut described = None;
+    if let Some(service) = service {
+        let label = service.label();
+        let running = service.state().during(format!("look at {label}"))?.activity.is_up();
+        for dependant in service.dependants().during(format!("look at {label}"))? {
+            if dependant.state().during(format!("look at {label}"))?.activity.is_up() {
+                dependants.push(dependant.label());
+            }
+        }
+        described = Some((label, running));
+    }
+    Ok(plan::BackupFacts {
+        databases: databases.iter().cloned().zip(sizes.iter().copied()).collect(),
+        includes: request.includes.patterns.clone(),
+        mode: mode_word(request.mode),
+        service: described,
+        dependants,
+        store: request.store.clone(),
+        target: name.to_string(),
+    })
+}
+
+fn target_name(
+    service: Option<&dyn ServiceController>,
+    request: &BackupRequest,
+) -> Result<TargetName, OperationError> {
+    if let Some(name) = &request.name {
+        return Ok(name.clone());
+    }
+    let text = match (service.map(|service| service.spec()), request.databases.first()) {
+        (Some(crate::controller::ServiceSpec::Unit { name, .. }), _) => name.trim_end_matches(".service").to_owned(),
+        (Some(crate::controller::ServiceSpec::Command { name, .. }), _) => name.to_string(),
+        (_, Some(first)) => first.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
+        (_, None) => {
+            return Err(refused("back up", "neither a database nor a service is named", FailureKind::Usage));
+        }
+    };
+    plan::name_from(&text).parse().during("name the target")
+}
+
+fn report(name: &TargetName, request: &BackupRequest, databases: &[PathBuf], plan: Vec<String>) -> BackupReport {
+    BackupReport {
+        target: name.clone(),
+        backup: None,
+        path: None,
+        mode: request.mode,
+        databases: databases.iter().cloned().map(RawPath).collect(),
+        stored_bytes: 0,
+        content_bytes: 0,
+        rungs: Vec::new(),
+        writer_stall_ms: None,
+        downtime_ms: None,
+        service: None,
+        plan,
+        notices: Vec::new(),
+    }
+}
+
+fn mode_word(mode: BackupMode) -> &'static str {
+    match mode {
+        BackupMode::Hot => "hot",
+        BackupMode::Fenced => "fenced",
+        BackupMode::Cold => "cold",
+    }
+}

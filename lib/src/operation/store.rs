@@ -1,0 +1,227 @@
+//! What a store holds: list, verify, expire.
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::common::refused;
+use super::error::{During, OperationError};
+use super::verification::{check_payload, common_rungs};
+use crate::archive::{Backup, Found, Store, retention};
+use crate::failure::{Failure, FailureKind};
+use crate::lock::Holder;
+use crate::name::TargetName;
+use crate::name::BackupId;
+use crate::quiesce::Context;
+use crate::world::raw_path::RawPath;
+
+/// One backup as a listing shows it.
+#[derive(Debug, Clone, Serialize)]
+pub struct ListedBackup {
+    /// The name in the store.
+    pub target: TargetName,
+    /// Its identity.
+    pub backup: BackupId,
+    /// When it was made (RFC 3339).
+    pub created: Option<String>,
+    /// `hot`, `fenced`, `cold`.
+    pub mode: Option<String>,
+    /// What it holds, in bytes.
+    pub content_bytes: u64,
+    /// What it takes, in bytes.
+    pub stored_bytes: u64,
+    /// The sources of its databases.
+    pub databases: Vec<RawPath>,
+    /// When it was verified last, before it was published.
+    pub verified_at: Option<String>,
+    /// Why it can't be read.
+    pub error: Option<String>,
+}
+
+/// The result of verifying one backup.
+#[derive(Debug, Clone, Serialize)]
+pub struct VerifiedBackup {
+    /// The name in the store.
+    pub target: TargetName,
+    /// Its identity.
+    pub backup: BackupId,
+    /// Whether it verifies.
+    pub ok: bool,
+    /// The rungs climbed now.
+    pub rungs: Vec<String>,
+    /// What is wrong.
+    pub error: Option<String>,
+}
+
+/// What an expiry kept and removed.
+#[derive(Debug, Clone, Serialize)]
+pub struct Expired {
+    /// The name in the store.
+    pub target: TargetName,
+    /// What is kept, and why.
+    pub kept: Vec<retention::Kept>,
+    /// What is removed, or would be.
+    pub removed: Vec<BackupId>,
+}
+
+/// The backups of a store, oldest first; one that can't be read is listed with its error.
+///
+/// # Errors
+/// When the store can't be read, or has no such target.
+pub fn list(store: &Path, target: Option<&TargetName>) -> Result<Vec<ListedBackup>, OperationError> {
+    let what = format!("list {}", store.display());
+    let mut listed = Vec::new();
+    for (target, found) in backups(store, target, None, &what)? {
+        listed.push(match found.backup {
+            Ok(backup) => {
+                let manifest = backup.manifest();
+                ListedBackup {
+                    target,
+                    backup: manifest.id.clone(),
+                    created: Some(manifest.created.clone()),
+                    mode: Some(manifest.mode.clone()),
+                    content_bytes: manifest.payloads.iter().map(|payload| payload.content_bytes).sum(),
+                    stored_bytes: manifest.payloads.iter().map(|payload| payload.stored_bytes).sum(),
+                    databases: manifest.payloads.iter().map(|payload| RawPath(payload.source.clone())).collect(),
+                    verified_at: manifest.verified_at.clone(),
+                    error: None,
+                }
+            }
+            Err(error) => ListedBackup {
+                target,
+                backup: found.id,
+                created: None,
+                mode: None,
+                content_bytes: 0,
+                stored_bytes: 0,
+                databases: Vec::new(),
+                verified_at: None,
+                error: Some(error.to_string()),
+            },
+        });
+    }
+    Ok(listed)
+}
+
+/// Verifies backups: their hashes, and with `restore_test` also everything that a new backup must pass.
+///
+/// # Errors
+/// When the store can't be read. A backup that does not verify is a result, not an error.
+pub fn verify(
+    context: &Context,
+    store: &Path,
+    target: Option<&TargetName>,
+    backup: Option<&BackupId>,
+    restore_test: bool,
+) -> Result<Vec<VerifiedBackup>, OperationError> {
+    let what = format!("verify {}", store.display());
+    let store_root = Store::open(store).during(what.as_str())?.root().to_owned();
+    let mut results = Vec::new();
+    for (target, found) in backups(store, target, backup, &what)? {
+        context.observer.step(&format!("verifying {target} {}", found.id));
+        let outcome = found
+            .backup
+            .map_err(|error| error.to_string())
+            .and_then(|backup| verify_one(context, &store_root, &backup, restore_test));
+        let (rungs, error) = match outcome {
+            Ok(rungs) => (rungs, None),
+            Err(error) => (Vec::new(), Some(error)),
+        };
+        let result = VerifiedBackup { target, backup: found.id, ok: error.is_none(), rungs, error };
+        results.push(result);
+    }
+    Ok(results)
+}
+
+fn verify_one(
+    context: &Context,
+    store: &Path,
+    backup: &Backup,
+    restore_test: bool,
+) -> Result<Vec<String>, String> {
+    if !restore_test {
+        backup.verify_hashes(&context.cancel).map_err(|e| e.to_string())?;
+        return Ok(vec!["hashes".to_owned()]);
+    }
+    let observer = context.observer.as_ref();
+    let scratch = tempfile::Builder::new()
+        .prefix(".scratch-verify-")
+        .tempdir_in(store)
+        .map_err(|e| format!("can't make scratch space in {}: {e}", store.display()))?;
+    let mut check = check_payload(&context.cancel, observer);
+    let checked = backup.verify(scratch.path(), &mut check, &context.cancel, observer).map_err(|e| e.to_string())?;
+    let all: Vec<&[String]> = checked.iter().map(|checked| &checked.rungs[..]).collect();
+    Ok(common_rungs(&all))
+}
+
+/// Removes what the policy does not keep: never the last good backup, and nothing before the newest that is kept has
+/// been hashed again.
+///
+/// # Errors
+/// When the store can't be read or changed, or the newest backup does not verify.
+pub fn expire(
+    context: &Context,
+    store: &Path,
+    target: Option<&TargetName>,
+    policy: &retention::Policy,
+    dry_run: bool,
+) -> Result<Vec<Expired>, OperationError> {
+    let what = format!("expire {}", store.display());
+    let opened = Store::open(store).during(what.as_str())?;
+    let targets = match target {
+        Some(target) => vec![target.clone()],
+        None => opened.targets().during(what.as_str())?,
+    };
+    let holder = Holder::own("expire", &store.display().to_string())
+        .map_err(|e| refused(&what, e.to_string(), FailureKind::Failed))?;
+    let mut all = Vec::new();
+    let mut failed = None;
+    for target in targets {
+        context.observer.step(&format!("expiring {target}"));
+        let done = if dry_run {
+            opened.plan_expiry(&target, policy)
+        } else {
+            opened.expire(&target, policy, &holder, &context.cancel)
+        };
+        match done {
+            Ok(plan) => all.push(Expired { target, kept: plan.keep, removed: plan.remove }),
+            // The other targets are not its prisoners.
+            Err(error) => failed = failed.or(Some((target, error))),
+        }
+    }
+    match failed {
+        None => Ok(all),
+        Some((_, error)) if all.is_empty() => Err(error).during(what),
+        Some((target, error)) => Err(OperationError::Refused {
+            what: format!("{what}: {target}"),
+            reason: format!("{error}; {} other targets were expired", all.len()),
+            kind: FailureKind::SomeFailed,
+            hint: error.hint(),
+        }),
+    }
+}
+
+fn backups(
+    store: &Path,
+    target: Option<&TargetName>,
+    id: Option<&BackupId>,
+    what: &str,
+) -> Result<Vec<(TargetName, Found)>, OperationError> {
+    let store = Store::open(store).during(what)?;
+    let targets = match target {
+        Some(target) => vec![target.clone()],
+        None => store.targets().during(what)?,
+    };
+    let mut all = Vec::new();
+    for target in targets {
+        for found in store.backups(&target).during(what)? {
+            if id.is_none_or(|id| found.id == *id) {
+                all.push((target.clone(), found));
+            }
+        }
+    }
+    if all.is_empty() && (target.is_some() || id.is_some()) {
+        return Err(refused(what, "there is no such backup", FailureKind::No));
+    }
+    Ok(all)
+}

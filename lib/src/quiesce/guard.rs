@@ -1,0 +1,149 @@
+//! The guard: a process outside ours that brings the service back when we die.
+//!
+//! It is started before the first effect and after the journal entry is durable. It waits for the end of its owner
+//! through a pidfd, so a SIGKILL of the owner wakes it at once, and for the removal of the entry, so it ends when
+//! nothing is left to do. Units are guarded by a transient unit, which outlives the end of our own cgroup; services
+//! that svckit starts itself by a child in a session of its own, since what it starts must not live in a unit that
+//! ends with it.
+
+use std::io::Read;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+
+use super::Context;
+use crate::controller::{Scope, ServiceSpec, systemd};
+use crate::journal::{Entry, ServiceStage};
+use crate::world::disk::parent_of;
+use crate::world::{Pidfd, ProcessId, wait};
+
+/// How long a guard that is a child may take to say that it waits.
+const GUARD_START_MAX: Duration = Duration::from_secs(20);
+/// How long it may take to notice that it is not needed any more; only then do we reap it.
+const GUARD_END_MAX: Duration = Duration::from_secs(5);
+
+/// A running guard.
+#[derive(Debug)]
+pub(super) struct Guard {
+    child: Option<Child>,
+}
+
+impl Guard {
+    /// Starts the guard of an entry that is on disk.
+    pub(super) fn start(context: &Context, entry: &Entry, path: &Path) -> Result<Self, String> {
+        let mut argv = context.guard_argv.clone();
+        if argv.is_empty() {
+            return Err("the program named no guard command".to_owned());
+        }
+        argv.push(PathBuf::from(owner_text(&entry.owner)));
+        argv.push(path.to_owned());
+        let scope = if rustix::process::geteuid().is_root() { Scope::System } else { Scope::User };
+        if only_units(entry) && systemd::is_available(scope) {
+            let name = format!("svckit-guard-{}.service", entry.id);
+            let what = format!("svckit: brings services back if process {} dies", entry.owner.pid);
+            systemd::start_transient(&name, scope, &argv, &what).map_err(|e| e.to_string())?;
+            return Ok(Self { child: None });
+        }
+        Self::start_child(&argv).map(|child| Self { child: Some(child) })
+    }
+
+    fn start_child(argv: &[PathBuf]) -> Result<Child, String> {
+        let mut child = Command::new("setsid")
+            .args(argv)
+            .current_dir("/")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(|e| format!("can't run setsid: {e}"))?;
+        let mut answer = [0u8; 1];
+        let Some(mut out) = child.stdout.take() else { return Err("the guard has no output".to_owned()) };
+        let ready = wait::readable(&[out.as_fd()], Instant::now() + GUARD_START_MAX).map_err(|e| e.to_string())?;
+        if ready.is_empty() || out.read(&mut answer).unwrap_or(0) == 0 {
+            return Err(format!("{} did not start to wait", argv[0].display()));
+        }
+        Ok(child)
+    }
+
+    /// Reaps a child that has nothing to guard any more.
+    pub(super) fn dismiss(mut self) {
+        let Some(mut child) = self.child.take() else { return };
+        let pid = i32::try_from(child.id()).unwrap_or(0);
+        if let Ok(Some(id)) = ProcessId::of(pid)
+            && let Ok(Some(pidfd)) = Pidfd::open(&id)
+            && let Err(error) = wait::readable(&[pidfd.as_fd()], Instant::now() + GUARD_END_MAX)
+        {
+            tracing::debug!(%error, "the guard could not be waited for");
+        }
+        if let Err(error) = child.try_wait() {
+            tracing::debug!(%error, "the guard could not be reaped");
+        }
+    }
+}
+
+fn only_units(entry: &Entry) -> bool {
+    entry.services.iter().all(|record| {
+        serde_json::from_value::<ServiceSpec>(record.spec.clone()).is_ok_and(|s| matches!(s, ServiceSpec::Unit { .. }))
+    })
+}
+
+fn owner_text(owner: &ProcessId) -> String {
+    format!("{}:{}:{}", owner.pid, owner.start_ticks, owner.boot_id)
+}
+
+/// Parses the owner argument of a guard.
+#[must_use]
+pub fn parse_owner(text: &str) -> Option<ProcessId> {
+    let mut parts = text.splitn(3, ':');
+    Some(ProcessId {
+        pid: parts.next()?.parse().ok()?,
+        start_ticks: parts.next()?.parse().ok()?,
+        boot_id: parts.next().filter(|b| !b.is_empty())?.to_owned(),
+    })
+}
+
+/// Why a guard's wait ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GuardWake {
+    /// The entry is gone: nothing is left to do.
+    NothingLeft,
+    /// The owner is dead, or has given up and left the rest to us.
+    TakeOver,
+}
+
+/// Waits, without a bound by design (the owner's life is the bound), until the owner is dead, has given up, or the
+/// entry is gone. `waiting` is called once the wait can't miss any of these.
+///
+/// # Errors
+/// When neither can be watched.
+pub fn guard_wait(owner: &ProcessId, entry: &Path, waiting: impl FnOnce()) -> std::io::Result<GuardWake> {
+    let watch = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
+    watch.add_watch(parent_of(entry), AddWatchFlags::IN_DELETE | AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_MOVED_FROM)?;
+    let pidfd = Pidfd::open(owner)?;
+    waiting();
+    loop {
+        if !entry.exists() {
+            return Ok(GuardWake::NothingLeft);
+        }
+        let Some(pidfd) = &pidfd else { return Ok(GuardWake::TakeOver) };
+        if has_given_up(entry) {
+            return Ok(GuardWake::TakeOver);
+        }
+        let far = Instant::now() + Duration::from_secs(3600);
+        let ready = wait::readable(&[pidfd.as_fd(), watch.as_fd()], far)?;
+        if ready.contains(&0) {
+            return Ok(if entry.exists() { GuardWake::TakeOver } else { GuardWake::NothingLeft });
+        }
+        // Drained, or the next wait would return at once for the same event.
+        drop(watch.read_events());
+    }
+}
+
+fn has_given_up(entry: &Path) -> bool {
+    let Ok(bytes) = std::fs::read(entry) else { return false };
+    serde_json::from_slice::<Entry>(&bytes)
+        .is_ok_and(|entry| entry.services.iter().any(|record| record.stage == ServiceStage::GivenUp))
+}

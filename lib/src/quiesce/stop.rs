@@ -1,0 +1,281 @@
+//! Stopping one service after the other: audit, journal, guard, hold, shield, ladder, proof.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use super::error::StopError;
+use super::fenced_kill::fenced_kill;
+use super::guard::Guard;
+use super::member::{Member, members, wait_for};
+use super::policy::{Step, StopPolicy, next_step};
+use super::quiesced::Quiesced;
+use super::{Context, StopOutcome, StopPlan};
+use crate::controller::{Activity, ServiceController};
+use crate::journal::{Entry, JOURNAL_VERSION, Journal, JournalError, OpenEntry, ServiceStage};
+use crate::lock::OperationLock;
+use crate::sqlite_locks::{self, Fence, Watch, WriteState};
+use crate::world::{ProcessId, clock};
+
+/// How long a killed process may take to be gone.
+const KILL_WAIT_MAX: Duration = Duration::from_secs(30);
+/// How long a service that we gave up on may take to come up again before we leave it to the guard.
+const BACK_AGAIN_WAIT_MAX: Duration = Duration::from_secs(2);
+
+/// Stops a service, and first the running services that need it; holds them until the result is finished.
+///
+/// On an error everything that was stopped is back, unless the error says otherwise.
+///
+/// # Errors
+/// See [`StopError`].
+pub fn quiesce<'a>(
+    lock: &'a OperationLock,
+    context: &Context,
+    service: &'a dyn ServiceController,
+    plan: &StopPlan<'_>,
+) -> Result<Quiesced<'a>, StopError> {
+    let members = members(service)?;
+    let label = service.label();
+    if members.iter().any(|member| member.before.activity == Activity::Stopping) {
+        return Err(StopError::AlreadyStopping { service: label });
+    }
+    audit(&members, plan.policy)?;
+    let databases = databases_of(&members, plan.databases)?;
+    let entry = record(lock, context, &members, plan)?;
+    let guard = match Guard::start(context, entry.entry(), entry.path()) {
+        Ok(guard) => guard,
+        Err(reason) => {
+            entry.remove()?;
+            return Err(StopError::Guard { service: label, reason });
+        }
+    };
+    let mut quiesced = Quiesced::new(lock, context, members, entry, guard, databases, Instant::now());
+    match stop_all(&mut quiesced, context, plan) {
+        Ok(()) => Ok(quiesced),
+        // It still runs its stop: hold released, start queued where that is possible; the guard does the rest.
+        Err(error @ (StopError::TimedOut { .. } | StopError::NoFence { .. })) => {
+            quiesced.leave_to_guard();
+            Err(error)
+        }
+        Err(error) => match quiesced.resume() {
+            Ok(_) => Err(error),
+            Err(back) => Err(StopError::NotBack { stop: error.to_string(), back: Box::new(back) }),
+        },
+    }
+}
+
+fn audit(members: &[Member<'_>], policy: &StopPolicy) -> Result<(), StopError> {
+    for member in members.iter().filter(|member| member.before.activity.is_up()) {
+        let sources = member.handle.kill_sources(policy.bound())?;
+        let left: Vec<String> =
+            sources.into_iter().filter(|source| source.neutralised_by.is_none()).map(|source| source.what).collect();
+        if !left.is_empty() {
+            return Err(StopError::KillSource { service: member.handle.label(), sources: left });
+        }
+    }
+    Ok(())
+}
+
+/// Those that were named, and those that the processes of the service have open.
+fn databases_of(members: &[Member<'_>], named: &[PathBuf]) -> Result<Vec<PathBuf>, StopError> {
+    let mut databases = named.to_vec();
+    for member in members {
+        let processes = member.handle.processes()?;
+        let Ok(open) = sqlite_locks::databases_open_in(&processes) else { continue };
+        databases.extend(open.into_iter().map(|database| database.path));
+    }
+    let real = |path: &PathBuf| std::fs::canonicalize(path).unwrap_or_else(|_| path.clone());
+    let mut seen = std::collections::BTreeSet::new();
+    databases.retain(|path| seen.insert(real(path)));
+    Ok(databases)
+}
+
+fn record(
+    lock: &OperationLock,
+    context: &Context,
+    members: &[Member<'_>],
+    plan: &StopPlan<'_>,
+) -> Result<OpenEntry, StopError> {
+    let journal = Journal::at(context.dirs.journal());
+    let malformed = |reason: String| JournalError::Malformed { path: journal.directory().to_owned(), reason };
+    let mut services = Vec::new();
+    for (index, member) in members.iter().enumerate() {
+        // The checks are those of the service itself; its dependants count as back when they are up.
+        let ready = if index + 1 == members.len() { plan.ready } else { &[] };
+        services.push(member.record(ready).map_err(|e| malformed(e.to_string()))?);
+    }
+    let entry = Entry {
+        version: JOURNAL_VERSION,
+        id: crate::name::BackupId::fresh(),
+        operation: plan.operation.to_owned(),
+        owner: ProcessId::own().map_err(|e| malformed(e.to_string()))?,
+        created: clock::now_rfc3339(),
+        lock_keys: lock.keys().cloned().collect(),
+        services,
+        replacements: Vec::new(),
+    };
+    Ok(journal.create(entry)?)
+}
+
+fn stop_all(quiesced: &mut Quiesced<'_>, context: &Context, plan: &StopPlan<'_>) -> Result<(), StopError> {
+    let count = quiesced.members.len();
+    quiesced.set_stages(0..count, ServiceStage::Shielding)?;
+    for member in &quiesced.members {
+        for trigger in member.triggers.iter().filter(|t| t.was_active) {
+            member.handle.set_trigger(&trigger.name, false)?;
+        }
+        member.handle.hold(plan.persistent_hold)?;
+        if member.before.activity.is_up() {
+            member.handle.shield(plan.policy.bound())?;
+        }
+    }
+    for index in 0..count {
+        if quiesced.members[index].before.activity.is_up() {
+            context.observer.step(&format!("stopping {}", quiesced.members[index].handle.label()));
+            quiesced.set_stages(index..index + 1, ServiceStage::Stopping)?;
+            let outcome = stop_one(quiesced, index, context, plan)?;
+            quiesced.outcome = quiesced.outcome.max(outcome);
+        }
+        let mark = quiesced.members[index].handle.stop_mark()?;
+        quiesced.entry_mut(|entry| {
+            entry.services[index].stage = ServiceStage::Stopped;
+            entry.services[index].stop_mark = Some(mark);
+        })?;
+    }
+    quiesced.stopped_after = Some(quiesced.since.elapsed());
+    prove_closed(quiesced)
+}
+
+fn stop_one(
+    quiesced: &mut Quiesced<'_>,
+    index: usize,
+    context: &Context,
+    plan: &StopPlan<'_>,
+) -> Result<StopOutcome, StopError> {
+    let member = &quiesced.members[index];
+    let controller = &*member.handle;
+    let mut watch = Watch::new(&quiesced.databases);
+    watch.observe();
+    controller.request_stop()?;
+    let began = Instant::now();
+    let mut sent = 0;
+    let mut fence: Option<Fence> = None;
+    let why = loop {
+        watch.observe();
+        let state = controller.state()?;
+        if !matches!(state.activity, Activity::Up | Activity::Stopping | Activity::Starting)
+            && controller.processes()?.is_empty()
+        {
+            drop(fence.take());
+            return judge(controller, plan.policy);
+        }
+        if context.cancel.is_requested() {
+            break Err("it was asked to end".to_owned());
+        }
+        let writes = || any_write(&quiesced.databases);
+        match next_step(began.elapsed(), sent, plan.policy, writes) {
+            Step::WaitUntil(elapsed) => controller.wait_change(began + elapsed, &context.cancel)?,
+            Step::Signal(signal) => {
+                controller.signal(signal)?;
+                sent += 1;
+            }
+            Step::FencedKill if fence.is_some() => break Ok("it did not end after the kill"),
+            Step::FencedKill => {
+                match fenced_kill(controller, &quiesced.databases, &watch, plan.policy, &context.cancel) {
+                    Ok(held) => {
+                        fence = Some(held);
+                        wait_for(controller, KILL_WAIT_MAX, &context.cancel, |_| {
+                            Ok(controller.processes()?.is_empty().then_some(()))
+                        })?;
+                        if controller.processes()?.is_empty() {
+                            drop(fence.take());
+                            return Ok(StopOutcome::FencedKill);
+                        }
+                    }
+                    Err(reason) => break Err(reason),
+                }
+            }
+            Step::GiveUp(why) => break Ok(why),
+        }
+    };
+    drop(fence);
+    give_up(quiesced, index, began, why, context.cancel.is_requested())
+}
+
+/// A sent SIGTERM can't be recalled: the service ends when it ends, and is started then.
+fn give_up(
+    quiesced: &mut Quiesced<'_>,
+    index: usize,
+    began: Instant,
+    why: Result<&'static str, String>,
+    cancelled: bool,
+) -> Result<StopOutcome, StopError> {
+    let service = quiesced.members[index].handle.label();
+    let waited_s = began.elapsed().as_secs();
+    let controller = &*quiesced.members[index].handle;
+    // The hold first: a start that is queued under a hold would fail.
+    controller.release()?;
+    let _refused_where_it_can_not_be_queued = controller.start();
+    let cancel = crate::progress::Cancel::new().map_err(|e| StopError::Guard { service: service.clone(), reason: e.to_string() })?;
+    let up = wait_for(controller, BACK_AGAIN_WAIT_MAX, &cancel, |state| {
+        Ok((state.activity == Activity::Up).then_some(()))
+    })?;
+    if up.is_some() {
+        return Err(match why {
+            Ok(why) => StopError::BackAgain { service, waited_s, why: why.to_owned() },
+            Err(_) if cancelled => StopError::Cancelled { service },
+            Err(reason) => StopError::BackAgain { service, waited_s, why: reason },
+        });
+    }
+    quiesced.set_stages(index..index + 1, ServiceStage::GivenUp)?;
+    Err(match why {
+        Ok(why) => StopError::TimedOut { service, waited_s, why: why.to_owned() },
+        Err(reason) if cancelled => StopError::TimedOut { service, waited_s, why: reason },
+        Err(reason) => StopError::NoFence { service, reason },
+    })
+}
+
+fn any_write(databases: &[PathBuf]) -> WriteState {
+    let mut worst = WriteState::Idle;
+    for database in databases {
+        match sqlite_locks::probe(database) {
+            Ok(WriteState::Idle) => {}
+            Ok(writing @ WriteState::Writing { .. }) => return writing,
+            Ok(unknown @ WriteState::Unknown { .. }) => worst = unknown,
+            // A database that is not there any more is not being written.
+            Err(_) if !database.exists() => {}
+            Err(error) => worst = WriteState::Unknown { reason: error.to_string() },
+        }
+    }
+    worst
+}
+
+fn judge(controller: &(dyn ServiceController + '_), _policy: &StopPolicy) -> Result<StopOutcome, StopError> {
+    let state = controller.state()?;
+    if let Some(cause) = state.exit.filter(|exit| exit.is_kill()) {
+        return Err(StopError::KilledByAnother { service: controller.label(), cause: cause.to_string() });
+    }
+    Ok(if state.activity == Activity::Failed { StopOutcome::Unclean } else { StopOutcome::Clean })
+}
+
+/// No other process has a database open: only then is it at rest.
+fn prove_closed(quiesced: &Quiesced<'_>) -> Result<(), StopError> {
+    let Some(service) = quiesced.members.last() else { return Ok(()) };
+    for database in quiesced.databases.iter().filter(|path| path.exists()) {
+        let openers = sqlite_locks::openers(database)
+            .map_err(|e| StopError::Guard { service: service.handle.label(), reason: e.to_string() })?;
+        if let Some(opener) = openers.first() {
+            return Err(StopError::StillOpen {
+                database: database.clone(),
+                pid: opener.process.pid,
+                name: process_name(opener.process.pid),
+                service: service.handle.label(),
+            });
+        }
+    }
+    Ok(())
+}
+
+fn process_name(pid: i32) -> String {
+    std::fs::read_to_string(format!("/proc/{pid}/comm")).map_or_else(|_| "gone".to_owned(), |name| name.trim().to_owned())
+}
+
