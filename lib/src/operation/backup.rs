@@ -111,7 +111,7 @@ impl Job<'_> {
                 Ok((self.take_running(draft, sqlite::snapshot_hot), None))
             }
             (BackupMode::Hot, _) => Ok((self.take_running(draft, sqlite::snapshot_hot), None)),
-            (BackupMode::Fenced, _) => Ok((self.take_running(draft, sqlite::snapshot_fenced), None)),
+            (BackupMode::Fenced, _) => Err(refused(self.what, "fenced mode is not available yet", FailureKind::Failed)),
         }
     }
 
@@ -132,7 +132,8 @@ impl Job<'_> {
         service: &dyn ServiceController,
         draft: &mut Draft,
     ) -> Result<(Result<Taken, OperationError>, Option<NotBack>), OperationError> {
-        let options = super::request::ServiceOptions { databases: self.databases.to_vec(), ..self.request.service.clone() };
+        let options =
+            super::request::ServiceOptions { databases: self.databases.to_vec(), ..self.request.service.clone() };
         let quiesced = quiesce(lock, self.context, service, &stop_plan("backup", &options)).during(self.what)?;
         self.context.observer.step("copying at rest");
         let copied = sqlite::take_cold(&self.snapshot_request(draft.scratch()), &quiesced.at_rest()).during(self.what);
@@ -243,8 +244,9 @@ fn identify(databases: &[PathBuf]) -> Result<Vec<u64>, OperationError> {
 /// A cold backup without a service is one of a database that nobody has open.
 fn refuse_live(databases: &[PathBuf], what: &str) -> Result<(), OperationError> {
     for path in databases {
-        let openers = sqlite_locks::openers(path)
-            .map_err(|e| refused(what, format!("can't see who has {} open: {e}", path.display()), FailureKind::WriteInFlight))?;
+        let openers = sqlite_locks::openers(path).map_err(|e| {
+            refused(what, format!("can't see who has {} open: {e}", path.display()), FailureKind::WriteInFlight)
+        })?;
         if let Some(opener) = openers.first() {
             return Err(OperationError::Refused {
                 what: what.to_owned(),
@@ -287,10 +289,7 @@ fn facts(
     })
 }
 
-fn target_name(
-    service: Option<&dyn ServiceController>,
-    request: &BackupRequest,
-) -> Result<TargetName, OperationError> {
+fn target_name(service: Option<&dyn ServiceController>, request: &BackupRequest) -> Result<TargetName, OperationError> {
     if let Some(name) = &request.name {
         return Ok(name.clone());
     }

@@ -36,8 +36,7 @@ pub(super) fn begin(
 ) -> Result<OperationLock, OperationError> {
     let what = || format!("{operation} {target}");
     let holder = Holder::own(operation, target).map_err(|e| refused(&what(), e.to_string(), FailureKind::Failed))?;
-    let lock =
-        OperationLock::acquire(&context.dirs.lock, keys, &holder, wait, &context.cancel).during(what())?;
+    let lock = OperationLock::acquire(&context.dirs.lock, keys, &holder, wait, &context.cancel).during(what())?;
     recover(context, &lock, &what())?;
     Ok(lock)
 }

@@ -243,10 +243,7 @@ fn dry(
     Ok(report)
 }
 
-pub(super) fn look(
-    service: &dyn ServiceController,
-    options: &ServiceOptions,
-) -> Result<ServiceReport, OperationError> {
+pub(super) fn look(service: &dyn ServiceController, options: &ServiceOptions) -> Result<ServiceReport, OperationError> {
     let what = format!("look at {}", service.label());
     let processes = service.processes().during(what.as_str())?;
     let mut databases: Vec<RawPath> = options.databases.iter().cloned().map(RawPath).collect();

@@ -9,7 +9,6 @@ mod common;
 mod error;
 mod lifecycle;
 mod request;
-mod restore;
 mod resume;
 mod store;
 mod verification;
@@ -21,6 +20,17 @@ pub use request::{
     BackupMode, BackupReport, BackupRequest, Includes, RestoreReport, RestoreRequest, ResumeReport, Resumed,
     ServiceOptions, ServiceReport,
 };
-pub use restore::restore;
+
+/// Restores.
+///
+/// # Errors
+/// Always, for now.
+pub fn restore(
+    _context: &crate::quiesce::Context,
+    _service: Option<&dyn crate::controller::ServiceController>,
+    _request: &RestoreRequest,
+) -> Result<RestoreReport, OperationError> {
+    Err(common::refused("restore", "not available yet", crate::failure::FailureKind::Failed))
+}
 pub use resume::{guard, resume};
 pub use store::{Expired, ListedBackup, VerifiedBackup, expire, list, verify};

@@ -10,8 +10,8 @@ use super::verification::{check_payload, common_rungs};
 use crate::archive::{Backup, Found, Store, retention};
 use crate::failure::{Failure, FailureKind};
 use crate::lock::Holder;
-use crate::name::TargetName;
 use crate::name::BackupId;
+use crate::name::TargetName;
 use crate::quiesce::Context;
 use crate::world::raw_path::RawPath;
 
@@ -133,12 +133,7 @@ pub fn verify(
     Ok(results)
 }
 
-fn verify_one(
-    context: &Context,
-    store: &Path,
-    backup: &Backup,
-    restore_test: bool,
-) -> Result<Vec<String>, String> {
+fn verify_one(context: &Context, store: &Path, backup: &Backup, restore_test: bool) -> Result<Vec<String>, String> {
     if !restore_test {
         backup.verify_hashes(&context.cancel).map_err(|e| e.to_string())?;
         return Ok(vec!["hashes".to_owned()]);

@@ -42,7 +42,9 @@ pub enum StopError {
         service: String,
     },
     /// It did not stop. It still runs its stop, and is started after it.
-    #[error("{service} did not stop within {waited_s} s: {why}; it runs on unharmed and is started when its stop has ended")]
+    #[error(
+        "{service} did not stop within {waited_s} s: {why}; it runs on unharmed and is started when its stop has ended"
+    )]
     TimedOut {
         /// The service.
         service: String,

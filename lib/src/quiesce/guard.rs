@@ -121,7 +121,10 @@ pub enum GuardWake {
 /// When neither can be watched.
 pub fn guard_wait(owner: &ProcessId, entry: &Path, waiting: impl FnOnce()) -> std::io::Result<GuardWake> {
     let watch = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
-    watch.add_watch(parent_of(entry), AddWatchFlags::IN_DELETE | AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_MOVED_FROM)?;
+    watch.add_watch(
+        parent_of(entry),
+        AddWatchFlags::IN_DELETE | AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_MOVED_FROM,
+    )?;
     let pidfd = Pidfd::open(owner)?;
     waiting();
     loop {

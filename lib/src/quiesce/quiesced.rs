@@ -32,7 +32,10 @@ pub struct Quiesced<'a> {
 
 impl std::fmt::Debug for Quiesced<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Quiesced").field("databases", &self.databases).field("outcome", &self.outcome).finish_non_exhaustive()
+        f.debug_struct("Quiesced")
+            .field("databases", &self.databases)
+            .field("outcome", &self.outcome)
+            .finish_non_exhaustive()
     }
 }
 
@@ -147,7 +150,8 @@ impl<'a> Quiesced<'a> {
         let Some(mut entry) = self.entry.take() else { return Ok(()) };
         let label = self.members.last().map(|member| member.handle.label()).unwrap_or_default();
         let failed = |reason: String| NotBack { service: label.clone(), reason };
-        let worth_keeping = self.members.iter().any(|m| m.before.activity.is_up() || m.triggers.iter().any(|t| t.was_active));
+        let worth_keeping =
+            self.members.iter().any(|m| m.before.activity.is_up() || m.triggers.iter().any(|t| t.was_active));
         for member in &self.members {
             member.handle.unshield().map_err(|e| failed(e.to_string()))?;
             member.handle.release().map_err(|e| failed(e.to_string()))?;

@@ -117,7 +117,8 @@ fn start(
                 // one that can't refuses, and we start it when it has ended.
                 let _refused = controller.start();
                 let left = stop_deadline.saturating_duration_since(Instant::now());
-                let moved = wait_for(controller, left, cancel, |s| Ok((s.activity != Activity::Stopping).then_some(())))?;
+                let moved =
+                    wait_for(controller, left, cancel, |s| Ok((s.activity != Activity::Stopping).then_some(())))?;
                 if moved.is_none() {
                     return Ok(Return::AfterItsStop);
                 }

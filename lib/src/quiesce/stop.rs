@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::error::StopError;
-use super::fenced_kill::fenced_kill;
+use super::fenced_kill::{Fence, Watch, fenced_kill};
 use super::guard::Guard;
 use super::member::{Member, members, wait_for};
 use super::policy::{Step, StopPolicy, next_step};
@@ -13,7 +13,7 @@ use super::{Context, StopOutcome, StopPlan};
 use crate::controller::{Activity, ServiceController};
 use crate::journal::{Entry, JOURNAL_VERSION, Journal, JournalError, OpenEntry, ServiceStage};
 use crate::lock::OperationLock;
-use crate::sqlite_locks::{self, Fence, Watch, WriteState};
+use crate::sqlite_locks::{self, WriteState};
 use crate::world::{ProcessId, clock};
 
 /// How long a killed process may take to be gone.
@@ -215,10 +215,10 @@ fn give_up(
     // The hold first: a start that is queued under a hold would fail.
     controller.release()?;
     let _refused_where_it_can_not_be_queued = controller.start();
-    let cancel = crate::progress::Cancel::new().map_err(|e| StopError::Guard { service: service.clone(), reason: e.to_string() })?;
-    let up = wait_for(controller, BACK_AGAIN_WAIT_MAX, &cancel, |state| {
-        Ok((state.activity == Activity::Up).then_some(()))
-    })?;
+    let cancel = crate::progress::Cancel::new()
+        .map_err(|e| StopError::Guard { service: service.clone(), reason: e.to_string() })?;
+    let up =
+        wait_for(controller, BACK_AGAIN_WAIT_MAX, &cancel, |state| Ok((state.activity == Activity::Up).then_some(())))?;
     if up.is_some() {
         return Err(match why {
             Ok(why) => StopError::BackAgain { service, waited_s, why: why.to_owned() },
@@ -276,6 +276,6 @@ fn prove_closed(quiesced: &Quiesced<'_>) -> Result<(), StopError> {
 }
 
 fn process_name(pid: i32) -> String {
-    std::fs::read_to_string(format!("/proc/{pid}/comm")).map_or_else(|_| "gone".to_owned(), |name| name.trim().to_owned())
+    std::fs::read_to_string(format!("/proc/{pid}/comm"))
+        .map_or_else(|_| "gone".to_owned(), |name| name.trim().to_owned())
 }
-
