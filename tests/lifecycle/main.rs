@@ -7,6 +7,7 @@
 )]
 
 mod controller_systemd;
+mod controller_systemd_refusals;
 mod controller_systemd_shield;
 mod fence;
 mod harness;
@@ -19,6 +20,7 @@ fn main() -> std::process::ExitCode {
     let stories = [
         harness::STORIES,
         controller_systemd::STORIES,
+        controller_systemd_refusals::STORIES,
         controller_systemd_shield::STORIES,
         stop::STORIES,
         start::STORIES,
