@@ -262,6 +262,14 @@ impl ServiceController for SystemdUnit {
     }
 
     fn start(&self) -> Result<(), ControllerError> {
+        let unit = self.unit("start")?;
+        // Starts of the last seconds, its own restarts among them, count against StartLimitBurst=: a service that we
+        // stopped is not to stay down for that. Not while it stops: that would erase how it ends.
+        if matches!(unit.text("ActiveState"), Some("inactive" | "failed"))
+            && let Err(error) = self.bus.manager("ResetFailedUnit", (self.id.clone(),))
+        {
+            tracing::debug!(unit = %self.id, %error, "the start limit is not reset");
+        }
         let job = self.request("start", "StartUnit")?;
         self.memory().start_job = Some(job);
         Ok(())
