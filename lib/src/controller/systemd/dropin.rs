@@ -151,6 +151,11 @@ pub(super) fn create_held(path: &Path) -> Result<(), DiskError> {
     write_durably(path, b"", 0o600)
 }
 
+/// Removes it. The directory stays: somebody else may be about to hold another unit.
+pub(super) fn remove_held(path: &Path) -> Result<(), DiskError> {
+    remove_durably(path).or_else(no_directory)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -19,7 +19,7 @@ mod state;
 mod transient;
 mod watch;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -166,18 +166,22 @@ impl SystemdUnit {
         self.watch.watch_cgroups(&directories);
         let found = cgroup::processes_below(&directories).map_err(|error| self.failed_io(ACTION, &error))?;
         self.memory().had_processes = !found.is_empty();
-        // systemd knows a process that we don't see: then an empty list would not mean that there is none.
+        // systemd knows a process that we don't see: then an empty list would not mean that there is none. Its pid
+        // exists, as a zombie at least, until systemd has taken the end in; a container with the host's bus and
+        // namespaces of its own has no such pid.
         if let Some(pid) = unit.small("MainPID").filter(|pid| *pid > 0)
             && found.iter().all(|process| process.pid != pid)
-            && let Some(main) = ProcessId::of(pid).map_err(|error| self.failed_io(ACTION, &error))?
-            && self.unit(ACTION)?.small("MainPID") == Some(pid)
-            && main.is_alive()
         {
-            return Err(ControllerError::Failed {
-                action: ACTION,
-                service: self.label(),
-                reason: format!("its control group does not show its main process {pid} here"),
-            });
+            let main = ProcessId::of(pid).map_err(|error| self.failed_io(ACTION, &error))?;
+            let is_foreign = main.is_some() || !Path::new("/proc").join(pid.to_string()).exists();
+            let is_still_main = || self.unit(ACTION).map(|unit| unit.small("MainPID") == Some(pid));
+            if is_foreign && is_still_main()? && main.is_none_or(|main| main.is_alive()) {
+                return Err(ControllerError::Failed {
+                    action: ACTION,
+                    service: self.label(),
+                    reason: format!("its control group does not show its main process {pid} here"),
+                });
+            }
         }
         Ok(found)
     }

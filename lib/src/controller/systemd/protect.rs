@@ -180,7 +180,7 @@ impl SystemdUnit {
         for life in [Life::UntilReboot, Life::Persistent] {
             // The file first: that lifts the hold at once, also where the rest fails.
             if let Some(held) = self.paths.held(life) {
-                dropin::remove(&held).map_err(|error| self.disk(ACTION, error))?;
+                dropin::remove_held(&held).map_err(|error| self.disk(ACTION, error))?;
             }
             let shielded = self.paths.shield().symlink_metadata().is_ok();
             if life == Life::UntilReboot && shielded {
