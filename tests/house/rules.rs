@@ -2,7 +2,7 @@
 
 use regex::Regex;
 
-use crate::source::Tree;
+use crate::source::{Tree, code};
 
 /// Ideally 300; never more than this.
 pub(crate) const LINES_MAX: usize = 500;
@@ -115,12 +115,8 @@ pub(crate) fn sigkill(tree: &Tree) -> Vec<String> {
     );
     // A program or a file that kills for us can only be named in a string.
     let in_strings = pattern(r#""(pkill|kill|killall|fuser|[^" ]*cgroup\.kill)""#);
-    let mut found = grep(tree.code(&["lib/src/", "bins/src/"]), &in_code);
-    for (path, text) in &tree.files {
-        if path.ends_with(".rs") && (path.starts_with("lib/src/") || path.starts_with("bins/src/")) {
-            found.extend(grep([(path.as_str(), before_tests(text))], &in_strings));
-        }
-    }
+    let mut found = grep(tree.shipped(&["lib/src/", "bins/src/"]).map(|(path, text)| (path, code(&text))), &in_code);
+    found.extend(grep(tree.shipped(&["lib/src/", "bins/src/"]), &in_strings));
     found.retain(|f| !f.starts_with(FENCED_KILL));
     found
 }
@@ -142,16 +138,7 @@ pub(crate) fn library(tree: &Tree) -> Vec<String> {
     let forbidden = pattern(
         r"\bstd::env\b|\benv::(var|args|vars|current_dir|home_dir|temp_dir)|\bstd::\{[^}]*\benv\b|\be?print(ln)?!|\bprocess::(exit|abort)\b|\bstd(out|err)\(\)|\bdbg!",
     );
-    let mut found = Vec::new();
-    for (path, code) in tree.code(&["lib/src/"]) {
-        found.extend(grep([(path, before_tests(&code))], &forbidden));
-    }
-    found
-}
-
-/// The unit tests at a file's end may look for a temporary directory, or kill their own children.
-fn before_tests(text: &str) -> String {
-    text.split("#[cfg(test)]").next().unwrap_or_default().to_owned()
+    grep(tree.shipped(&["lib/src/"]).map(|(path, text)| (path, code(&text))), &forbidden)
 }
 
 pub(crate) fn length(tree: &Tree) -> Vec<String> {

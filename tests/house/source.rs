@@ -2,6 +2,9 @@
 
 use std::path::Path;
 
+/// Where a file's own unit tests begin; they stand at its end.
+const TEST_MODULE: &str = "#[cfg(test)]\nmod tests {";
+
 /// The tracked kinds of text file, by path from the root of the repository.
 #[derive(Clone)]
 pub(crate) struct Tree {
@@ -38,6 +41,30 @@ impl Tree {
         let mut copy = self.clone();
         copy.files.push((path.to_owned(), text.to_owned()));
         copy
+    }
+
+    /// Rust files below one of the directories without their tests: what reaches a user. Tests may look for a temporary
+    /// directory, and kill their own children.
+    pub(crate) fn shipped<'a>(&'a self, below: &'a [&str]) -> impl Iterator<Item = (&'a str, String)> {
+        self.files
+            .iter()
+            .filter(|(path, _)| path.ends_with(".rs") && below.iter().any(|root| path.starts_with(root)))
+            .filter(|(path, _)| !self.is_test_module(path))
+            .map(|(path, text)| (path.as_str(), text.split(TEST_MODULE).next().unwrap_or_default().to_owned()))
+    }
+
+    /// Whether the file is a module that its parent declares for tests only.
+    fn is_test_module(&self, path: &str) -> bool {
+        let (directory, file) = path.rsplit_once('/').unwrap_or(("", path));
+        let module = file.trim_end_matches(".rs");
+        let parents = [format!("{directory}/mod.rs"), format!("{directory}/lib.rs"), format!("{directory}.rs")];
+        let declared = |text: &str| {
+            text.match_indices("#[cfg(test)]").any(|(at, attribute)| {
+                let item = text[at + attribute.len()..].split([';', '{']).next().unwrap_or_default();
+                item.ends_with(&format!("mod {module}"))
+            })
+        };
+        self.files.iter().any(|(path, text)| parents.contains(path) && declared(text))
     }
 
     /// Rust files below one of the directories, as code: comments and the insides of strings blanked.

@@ -12,6 +12,7 @@
 
 pub mod command;
 pub mod leftovers;
+pub mod mailbox;
 pub mod observer;
 pub mod record;
 pub mod service;
