@@ -9,6 +9,8 @@ mod quiesced;
 mod resume;
 mod start;
 mod stop;
+#[cfg(test)]
+mod tests;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

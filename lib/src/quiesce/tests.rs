@@ -1,0 +1,258 @@
+//! Stops and resumes of real processes. `tail -f /dev/null` stands for a service that runs until it is told otherwise;
+//! a `sh` that says that it waits stands for the guard.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::*;
+use crate::controller::process::CommandService;
+use crate::controller::{Activity, CommandLine, ServiceController};
+use crate::journal::{Entry, JOURNAL_VERSION, Journal, OpenEntry, ServiceRecord, ServiceStage};
+use crate::lock::{Holder, OperationLock, Wait};
+use crate::progress::Silent;
+use crate::world::{ProcessId, clock};
+
+/// Says that it waits, and ends: nothing dies in these tests but services.
+const GUARD: &str = "echo waiting";
+
+struct Bench {
+    dir: tempfile::TempDir,
+    context: Context,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let context = Context {
+            dirs: StateDirs::below(dir.path().join("svckit")),
+            guard_argv: ["sh", "-c", GUARD].map(PathBuf::from).to_vec(),
+            cancel: Cancel::new().unwrap(),
+            observer: Arc::new(Silent),
+        };
+        Self { dir, context }
+    }
+
+    fn service(&self, script: &str) -> CommandService {
+        let command = CommandLine::new(["/bin/sh", "-c", script]);
+        CommandService::open("app".parse().unwrap(), command, &self.dir.path().join("records")).unwrap()
+    }
+
+    fn running(&self, script: &str) -> CommandService {
+        let service = self.service(script);
+        start_service(&service, &[]).unwrap();
+        service
+    }
+
+    fn lock(&self, service: &dyn ServiceController) -> OperationLock {
+        let holder = Holder::own("test", "app").unwrap();
+        let keys = service.lock_keys().unwrap();
+        OperationLock::acquire(&self.context.dirs.lock, &keys, &holder, Wait::No, &self.context.cancel).unwrap()
+    }
+
+    fn entries(&self) -> Vec<OpenEntry> {
+        Journal::at(self.context.dirs.journal()).entries().unwrap().into_iter().map(Result::unwrap).collect()
+    }
+
+    fn entry(&self, service: &dyn ServiceController, stage: ServiceStage, was_up: bool) -> OpenEntry {
+        let record = ServiceRecord {
+            spec: serde_json::to_value(service.spec()).unwrap(),
+            label: service.label(),
+            was_up,
+            run: service.state().unwrap().run,
+            start_state: None,
+            triggers: Vec::new(),
+            stage,
+            stop_mark: None,
+            ready: Vec::new(),
+        };
+        Journal::at(self.context.dirs.journal())
+            .create(Entry {
+                version: JOURNAL_VERSION,
+                id: crate::name::BackupId::fresh(),
+                operation: "test".to_owned(),
+                owner: ProcessId::own().unwrap(),
+                created: clock::now_rfc3339(),
+                lock_keys: service.lock_keys().unwrap(),
+                services: vec![record],
+                replacements: Vec::new(),
+            })
+            .unwrap()
+    }
+}
+
+fn policy(stop_wait: Duration) -> StopPolicy {
+    StopPolicy { stop_wait_max: stop_wait, ..StopPolicy::default() }
+}
+
+fn plan<'a>(policy: &'a StopPolicy, databases: &'a [PathBuf]) -> StopPlan<'a> {
+    StopPlan { operation: "test", databases, policy, ready: &[], persistent_hold: false }
+}
+
+fn up(service: &dyn ServiceController) -> bool {
+    service.state().unwrap().activity == Activity::Up
+}
+
+fn end(service: &dyn ServiceController) {
+    service.request_stop().unwrap();
+    let gone = |_| Ok(service.processes()?.is_empty().then_some(()));
+    let ended = member::wait_for(service, Duration::from_secs(20), &Cancel::new().unwrap(), gone).unwrap();
+    assert_eq!(ended, Some(()));
+}
+
+const RUNS: &str = "exec tail -f /dev/null";
+
+#[test]
+fn a_stopped_service_is_in_the_journal_until_it_is_back() {
+    let bench = Bench::new();
+    let service = bench.running(RUNS);
+    let before = service.state().unwrap().run;
+    let lock = bench.lock(&service);
+    let policy = policy(Duration::from_secs(20));
+    let quiesced = quiesce(&lock, &bench.context, &service, &plan(&policy, &[])).unwrap();
+    assert!(service.processes().unwrap().is_empty());
+    let entries = bench.entries();
+    assert_eq!(entries[0].entry().services[0].stage, ServiceStage::Stopped);
+    assert_eq!(entries[0].entry().services[0].run, before);
+    assert_eq!(quiesced.resume().unwrap(), Return::Started);
+    assert!(up(&service));
+    assert_ne!(service.state().unwrap().run, before);
+    assert!(bench.entries().is_empty());
+    end(&service);
+}
+
+#[test]
+fn a_token_that_is_dropped_brings_the_service_back() {
+    let bench = Bench::new();
+    let service = bench.running(RUNS);
+    let lock = bench.lock(&service);
+    let policy = policy(Duration::from_secs(20));
+    drop(quiesce(&lock, &bench.context, &service, &plan(&policy, &[])).unwrap());
+    assert!(up(&service));
+    assert!(bench.entries().is_empty());
+    end(&service);
+}
+
+#[test]
+fn a_service_that_was_not_running_is_not_started() {
+    let bench = Bench::new();
+    let service = bench.service(RUNS);
+    let lock = bench.lock(&service);
+    let policy = policy(Duration::from_secs(20));
+    let quiesced = quiesce(&lock, &bench.context, &service, &plan(&policy, &[])).unwrap();
+    assert_eq!(quiesced.resume().unwrap(), Return::WasNotRunning);
+    assert!(!up(&service));
+    assert!(bench.entries().is_empty());
+}
+
+#[test]
+fn a_service_that_ignores_the_signal_is_never_killed_and_its_return_is_left_to_the_guard() {
+    let bench = Bench::new();
+    let ready = bench.dir.path().join("ready");
+    let service = bench.running(&format!("trap '' TERM; : > '{}'; exec tail -f /dev/null", ready.display()));
+    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    while !ready.exists() {
+        assert!(std::time::Instant::now() < deadline);
+        std::thread::yield_now();
+    }
+    let lock = bench.lock(&service);
+    let policy = policy(Duration::from_millis(100));
+    let error = quiesce(&lock, &bench.context, &service, &plan(&policy, &[])).unwrap_err();
+    assert!(matches!(error, StopError::TimedOut { .. }), "{error}");
+    assert_eq!(service.processes().unwrap().len(), 1, "it runs on");
+    let entries = bench.entries();
+    assert_eq!(entries[0].entry().services[0].stage, ServiceStage::GivenUp);
+    // Its own end comes at last; whoever replays the entry then starts it.
+    service.signal(crate::world::StopSignal::Usr1).unwrap();
+    let gone = |_| Ok(service.processes()?.is_empty().then_some(()));
+    member::wait_for(&service, Duration::from_secs(20), &Cancel::new().unwrap(), gone).unwrap().unwrap();
+    let done = replay(bench.entries().remove(0), ResumeMode::Now).unwrap();
+    assert_eq!(done[0].1, Return::Started);
+    let again = bench.service(RUNS);
+    assert!(up(&again));
+    again.signal(crate::world::StopSignal::Usr1).unwrap();
+}
+
+#[test]
+fn nothing_is_stopped_without_a_guard_or_a_journal() {
+    let mut bench = Bench::new();
+    let service = bench.running(RUNS);
+    let lock = bench.lock(&service);
+    let policy = policy(Duration::from_secs(20));
+    bench.context.guard_argv = vec!["/bin/false".into()];
+    let error = quiesce(&lock, &bench.context, &service, &plan(&policy, &[])).unwrap_err();
+    assert!(matches!(error, StopError::Guard { .. }), "{error}");
+    assert!(up(&service));
+    assert!(bench.entries().is_empty());
+    bench.context.dirs.state = "/proc/nowhere".into();
+    let error = quiesce(&lock, &bench.context, &service, &plan(&policy, &[])).unwrap_err();
+    assert!(matches!(error, StopError::Journal(_)), "{error}");
+    assert!(up(&service));
+    end(&service);
+}
+
+#[test]
+fn replay_starts_what_was_up_at_every_stage_and_nothing_else() {
+    use ServiceStage::{GivenUp, Recorded, Shielding, Starting, Stopped, Stopping};
+    for stage in [Recorded, Shielding, Stopping, Stopped, GivenUp, Starting] {
+        let bench = Bench::new();
+        let service = bench.service(RUNS);
+        let done = replay(bench.entry(&service, stage, false), ResumeMode::Now).unwrap();
+        assert_eq!(done[0].1, Return::WasNotRunning, "{stage:?}");
+        assert!(!up(&service));
+        let done = replay(bench.entry(&service, stage, true), ResumeMode::Now).unwrap();
+        assert_eq!(done[0].1, Return::Started, "{stage:?}");
+        assert!(up(&service));
+        assert!(bench.entries().is_empty());
+        let done = replay(bench.entry(&service, stage, true), ResumeMode::Now).unwrap();
+        assert_eq!(done[0].1, Return::StillUp, "{stage:?}");
+        end(&service);
+    }
+}
+
+#[test]
+fn an_entry_that_was_written_by_a_person_s_stop_is_left_alone() {
+    let bench = Bench::new();
+    let service = bench.running(RUNS);
+    let lock = bench.lock(&service);
+    let policy = policy(Duration::from_secs(20));
+    quiesce(&lock, &bench.context, &service, &plan(&policy, &[])).unwrap().leave_stopped().unwrap();
+    assert!(!up(&service));
+    assert!(is_left_stopped(&bench.entries()[0]));
+}
+
+#[test]
+fn a_database_that_a_stranger_has_open_stops_the_stop() {
+    let bench = Bench::new();
+    let database = bench.dir.path().join("app.db");
+    rusqlite::Connection::open(&database).unwrap().execute_batch("create table t(x)").unwrap();
+    let mut stranger = std::process::Command::new("tail")
+        .args(["-f"])
+        .arg(&database)
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let opened = || {
+        std::fs::read_dir(format!("/proc/{}/fd", stranger.id())).is_ok_and(|fds| {
+            fds.filter_map(Result::ok)
+                .any(|fd| std::fs::read_link(fd.path()).is_ok_and(|to| to == Path::new(&database)))
+        })
+    };
+    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    while !opened() {
+        assert!(std::time::Instant::now() < deadline);
+        std::thread::yield_now();
+    }
+    let service = bench.running(RUNS);
+    let lock = bench.lock(&service);
+    let policy = policy(Duration::from_secs(20));
+    let databases = [database];
+    let error = quiesce(&lock, &bench.context, &service, &plan(&policy, &databases)).unwrap_err();
+    assert!(matches!(error, StopError::StillOpen { .. }), "{error}");
+    assert!(up(&service), "it is back");
+    assert!(bench.entries().is_empty());
+    end(&service);
+    let id = ProcessId::of(i32::try_from(stranger.id()).unwrap()).unwrap().unwrap();
+    crate::world::Pidfd::open(&id).unwrap().unwrap().signal(crate::world::StopSignal::Term).unwrap();
+    stranger.wait().unwrap();
+}
