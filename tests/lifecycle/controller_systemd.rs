@@ -19,6 +19,10 @@ pub(crate) const STORIES: &[Story] = &[
     ("systemd: unknown, malformed and template names are told apart", bad_names),
     ("systemd: a masked unit is refused with the way out", a_masked_unit),
     ("systemd: dependants come in stop order, triggers with their state", the_units_around),
+    (
+        "systemd: a socket stops right behind its service, and can be brought back at any time",
+        a_socket_of_a_running_service,
+    ),
     ("systemd: a transient unit runs what it is told, or says why not", a_transient_unit),
     ("systemd: the log of the current run only", the_log),
     ("systemd: a cancelled wait returns at once", a_cancelled_wait),
@@ -198,4 +202,61 @@ fn a_cancelled_wait() {
     let began = Instant::now();
     controller.wait_change(began + Duration::from_secs(60), &cancel).unwrap();
     assert!(began.elapsed() < Duration::from_secs(20));
+}
+
+/// The story: the socket was stopped first, the stop of the service was then refused, and the socket could not be
+/// started any more, because systemd starts no socket whose service is active.
+fn a_socket_of_a_running_service() {
+    let unit = Recipe::new()
+        .service_type("simple")
+        .unit("Requires=c-socket.socket")
+        .service("StandardInput=socket\nStandardOutput=journal\nTimeoutStopSec=1")
+        .args("--listen-on-stdin --on-term slow --slow-for 3000")
+        .install("c-socket");
+    write_unit("c-socket.socket", "[Socket]\nListenStream=127.0.0.1:4799\n");
+    reload();
+    sh("systemctl", ["start", "c-socket.socket"]).expect(0);
+    let connect = || std::net::TcpStream::connect("127.0.0.1:4799");
+    drop(connect().unwrap());
+    unit.record.wait_for_commits(2, QUICK);
+    let observer = unit.observe();
+    let socket = || property_of("c-socket.socket", "ActiveState");
+    let controller = open(&unit);
+    controller.shield(QUICK).unwrap();
+
+    controller.set_trigger("c-socket.socket", false).unwrap();
+    assert_eq!((socket().as_str(), unit.property("ActiveState").as_str()), ("active", "active"));
+    controller.set_trigger("c-socket.socket", true).unwrap();
+    assert_eq!(socket(), "active", "as if nothing had been");
+
+    // Given up on: the start is queued behind the stop, and the socket stays.
+    controller.set_trigger("c-socket.socket", false).unwrap();
+    controller.request_stop().unwrap();
+    let run = controller.state().unwrap().run;
+    controller.start().unwrap();
+    wait_until(&controller, QUICK, |c| c.state().unwrap().activity == Activity::Up && c.state().unwrap().run != run);
+    assert_eq!(socket(), "active");
+    assert_eq!(observer.no_kill(), []);
+    drop(connect().unwrap());
+
+    // Stopped and held: what connects meanwhile starts nothing and breaks nothing.
+    let observer = unit.observe();
+    controller.set_trigger("c-socket.socket", false).unwrap();
+    controller.hold(false).unwrap();
+    controller.request_stop().unwrap();
+    let clients: Vec<_> = (0..5).map(|_| connect().unwrap()).collect();
+    wait_until(&controller, QUICK, |c| is_empty(c) && c.state().unwrap().activity == Activity::Down);
+    controller.stop_mark().unwrap();
+    assert_eq!(socket(), "inactive");
+    assert!(connect().is_err());
+    drop(clients);
+    controller.release().unwrap();
+    controller.set_trigger("c-socket.socket", true).unwrap();
+    controller.start().unwrap();
+    wait_until(&controller, QUICK, |c| c.state().unwrap().activity == Activity::Up);
+    assert_eq!(socket(), "active");
+    assert_eq!(property_of("c-socket.socket", "Result"), "success");
+    controller.unshield().unwrap();
+    assert_eq!(observer.no_kill(), []);
+    unit.assert_clean();
 }

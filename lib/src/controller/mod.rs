@@ -240,7 +240,9 @@ pub trait ServiceController: Send {
         Ok(Vec::new())
     }
 
-    /// Stops or starts a trigger by name, and returns when it is so.
+    /// Stops or starts a trigger by name, and returns when it is so. One that can't be stopped before the service (a
+    /// systemd socket could not be started again while its service runs) is stopped with it: from [`Self::request_stop`]
+    /// on it starts nothing, and [`Self::stop_mark`] returns after its end.
     ///
     /// # Errors
     /// When it does not become so.

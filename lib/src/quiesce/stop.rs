@@ -123,10 +123,11 @@ fn stop_all(quiesced: &mut Quiesced<'_>, context: &Context, plan: &StopPlan<'_>)
         for trigger in member.triggers.iter().filter(|t| t.was_active) {
             member.handle.set_trigger(&trigger.name, false)?;
         }
-        member.handle.hold(plan.persistent_hold)?;
+        // In this order: the shield of a unit brings what its hold needs along, and saves a reload.
         if member.before.activity.is_up() {
             member.handle.shield(plan.policy.bound())?;
         }
+        member.handle.hold(plan.persistent_hold)?;
     }
     for index in 0..count {
         if quiesced.members[index].before.activity.is_up() {

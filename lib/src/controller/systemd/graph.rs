@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use zbus::OwnedObjectPath;
 
 use super::bus::{self, BusError};
-use super::{SystemdUnit, failed, label_of, load_unit};
+use super::properties::Properties;
+use super::{SystemdUnit, failed, label_of, load_unit, name};
 use crate::controller::{ControllerError, ServiceController, Trigger};
 use crate::world::wait;
 
@@ -73,18 +74,81 @@ impl SystemdUnit {
         Ok(triggers)
     }
 
+    /// Stops or starts a trigger.
+    ///
+    /// A socket is not stopped before its running service: systemd refuses to start a socket while its service is
+    /// active, so a stop that does not come about could not be undone. It is stopped right behind the service, in one
+    /// go: while its stop is queued systemd drops what arrives. The same for a trigger whose stop would take the
+    /// service along, without a shield perhaps.
     pub(super) fn switch_trigger(&self, name: &str, active: bool) -> Result<(), ControllerError> {
-        let (action, method) = if active { ("start", "StartUnit") } else { ("stop", "StopUnit") };
-        let label = label_of(name, self.bus.scope());
-        let context = |error| failed(action, &label, self.bus.scope(), error);
-        let job = self.bus.manager(method, (name.to_owned(), "replace"));
-        let job = job.and_then(|message| bus::parsed::<OwnedObjectPath>(&message)).map_err(context)?;
-        let result = self.watch.wait_job(&job, Instant::now() + TRIGGER_MAX).map_err(context)?;
-        if result == "done" {
+        self.memory().stops_along.retain(|known| known != name);
+        if active {
+            return self.run_job("start", "StartUnit", name);
+        }
+        let unit = self.unit("look at")?;
+        let is_down = matches!(unit.text("ActiveState"), Some("inactive" | "failed"));
+        if !is_down && (name::kind_of(name) == "socket" || needs(&unit, name)) {
+            self.memory().stops_along.push(name.to_owned());
             return Ok(());
         }
-        Err(ControllerError::Failed { action, service: label, reason: format!("its job ended as {result}") })
+        self.run_job("stop", "StopUnit", name)
     }
+
+    fn run_job(&self, action: &'static str, method: &'static str, name: &str) -> Result<(), ControllerError> {
+        let job = self.queue_job(action, method, name)?;
+        self.finish_job(action, name, &job)
+    }
+
+    fn queue_job(&self, action: &'static str, method: &'static str, name: &str) -> Result<String, ControllerError> {
+        let job = self.bus.manager(method, (name.to_owned(), "replace"));
+        let job = job.and_then(|message| bus::parsed::<OwnedObjectPath>(&message));
+        let scope = self.bus.scope();
+        job.map(|path| path.to_string()).map_err(|error| failed(action, &label_of(name, scope), scope, error))
+    }
+
+    fn finish_job(&self, action: &'static str, name: &str, job: &str) -> Result<(), ControllerError> {
+        let scope = self.bus.scope();
+        let label = label_of(name, scope);
+        match self.watch.wait_job(job, Instant::now() + TRIGGER_MAX) {
+            Ok(result) if result == "done" => Ok(()),
+            Ok(result) => {
+                Err(ControllerError::Failed { action, service: label, reason: format!("its job ended as {result}") })
+            }
+            Err(error) => Err(failed(action, &label, scope, error)),
+        }
+    }
+
+    /// Queues the stops of the triggers that stop behind the service.
+    pub(super) fn stop_along(&self) -> Result<(), ControllerError> {
+        let names = std::mem::take(&mut self.memory().stops_along);
+        for name in names {
+            let job = self.queue_job("stop", "StopUnit", &name)?;
+            self.memory().stopping_along.push((name, job));
+        }
+        Ok(())
+    }
+
+    /// Waits for those stops, once the service itself has stopped.
+    pub(super) fn finish_stops_along(&self) -> Result<(), ControllerError> {
+        let jobs = std::mem::take(&mut self.memory().stopping_along);
+        jobs.iter().try_for_each(|(name, job)| self.finish_job("stop", name, job))
+    }
+
+    /// Takes back the stops of triggers that wait for a stop of the service that we gave up on: a start of the
+    /// service is about to be queued, and once it is up they could not be started any more.
+    pub(super) fn keep_along(&self) {
+        let jobs = std::mem::take(&mut self.memory().stopping_along);
+        for (name, _) in jobs {
+            if let Err(error) = self.queue_job("start", "StartUnit", &name) {
+                tracing::warn!(unit = name, %error, "a trigger stays stopped");
+            }
+        }
+    }
+}
+
+/// Whether a stop of `name` is passed on to the unit.
+fn needs(unit: &Properties, name: &str) -> bool {
+    ["Requires", "Requisite", "BindsTo", "PartOf"].iter().any(|kind| unit.texts(kind).iter().any(|known| known == name))
 }
 
 impl super::watch::Watch {

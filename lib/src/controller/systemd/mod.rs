@@ -63,6 +63,9 @@ struct Memory {
     group: Option<String>,
     /// The job of our last start, until a stop.
     start_job: Option<String>,
+    /// Triggers that are to stop right behind the unit, and those that do, with their jobs.
+    stops_along: Vec<String>,
+    stopping_along: Vec<(String, String)>,
     /// Whether there were processes when they were last listed.
     had_processes: bool,
 }
@@ -235,7 +238,8 @@ impl ServiceController for SystemdUnit {
         let unit = self.unit("stop")?;
         self.watch.watch_cgroups(&self.cgroups(&unit)?);
         self.memory().start_job = None;
-        self.request("stop", "StopUnit").map(drop)
+        self.request("stop", "StopUnit")?;
+        self.stop_along()
     }
 
     fn signal(&self, signal: StopSignal) -> Result<(), ControllerError> {
@@ -274,6 +278,7 @@ impl ServiceController for SystemdUnit {
         {
             tracing::debug!(unit = %self.id, %error, "the start limit is not reset");
         }
+        self.keep_along();
         let job = self.request("start", "StartUnit")?;
         self.memory().start_job = Some(job);
         Ok(())
@@ -346,6 +351,7 @@ impl ServiceController for SystemdUnit {
 
     fn stop_mark(&self) -> Result<StopMark, ControllerError> {
         const ACTION: &str = "look at";
+        self.finish_stops_along()?;
         let unit = self.unit(ACTION)?;
         let boot_id = clock::boot_id().map_err(|error| self.failed_io(ACTION, &error))?;
         Ok(StopMark { run: self.memory().run.clone(), changed_at: state::changed_at(&unit), boot_id })
