@@ -15,18 +15,27 @@
 mod bytes;
 mod descriptor;
 mod error;
+mod fence;
 mod filesystem;
+mod held;
+mod journal_file;
 mod opened;
 mod probe;
 #[cfg(test)]
 pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 mod together;
+mod watch;
 
 pub use bytes::{DB_ALL, DB_PENDING, DB_RESERVED, DB_SHARED, SHM_ALL};
 pub use bytes::{LockRange, SHM_CKPT, SHM_DMS, SHM_READ, SHM_RECOVER, SHM_WRITE};
 pub use descriptor::{Access, Foreign, LockFile, LockMode};
 pub use error::LocksError;
+pub use fence::Fence;
 pub use filesystem::{locks_are_local, side_file};
+pub use journal_file::has_content;
 pub use opened::{OpenDatabase, Opener, databases_open_in, openers};
 pub use probe::{WriteState, probe};
 pub use together::{Wanted, lock_together};
+pub use watch::Watch;

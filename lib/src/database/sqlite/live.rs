@@ -19,7 +19,7 @@ use super::wal::{WalMark, read_mark};
 use crate::progress::Cancel;
 use crate::sqlite_locks::{
     Access, DB_ALL, DB_PENDING, DB_RESERVED, DB_SHARED, LockFile, LockMode, LockRange, LocksError, SHM_ALL, SHM_CKPT,
-    SHM_DMS, SHM_READ, SHM_WRITE, Wanted, lock_together, locks_are_local, openers, side_file,
+    SHM_DMS, SHM_READ, SHM_WRITE, Wanted, has_content, lock_together, locks_are_local, openers, side_file,
 };
 use crate::world::disk::AtPath;
 
@@ -98,7 +98,7 @@ impl Member {
     /// Whether a journal must be rolled back before the file can be read. To be asked under SHARED.
     pub(super) fn has_hot_journal(&self) -> Result<bool, SqliteError> {
         let journal = side_file(&self.path, "-journal");
-        if !journal_has_content(&journal)? {
+        if !has_content(&journal)? {
             return Ok(false);
         }
         // The journal of a writer that is alive is not hot: the writer has RESERVED.
@@ -168,17 +168,6 @@ fn usage_of(path: &Path, db: &LockFile, mode: JournalMode) -> Result<Usage, Sqli
     }
     // Open, but nobody has begun to use it: what changes under us is noticed by comparison.
     Ok(Usage::Quiet)
-}
-
-/// A journal that is cut to nothing (TRUNCATE) or has a zeroed header (PERSIST) has nothing to roll back.
-fn journal_has_content(journal: &Path) -> Result<bool, SqliteError> {
-    use std::os::unix::fs::FileExt;
-    let Some(file) = open_if_there(journal, Access::Read)? else {
-        return Ok(false);
-    };
-    let mut first = [0];
-    let got = file.file().read_at(&mut first, 0).at("read", journal)?;
-    Ok(got == 1 && first[0] != 0)
 }
 
 /// Opens a file; `None` where there is none (any more).

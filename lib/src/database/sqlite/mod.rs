@@ -14,6 +14,7 @@ mod header;
 mod hot;
 mod live;
 mod own;
+pub mod replace;
 mod snapshot;
 mod stubs;
 mod validate;

@@ -1,6 +1,7 @@
 //! Against real SQLite writers in other processes.
 
 mod hot;
+mod replace;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -1,0 +1,253 @@
+//! A database and its side files are replaced as one thing, by a journalled roll-forward.
+//!
+//! Up to four files stand for one database (itself, `-wal`, `-shm`, `-journal`), and no rename covers them: a new
+//! database beside the old log is malformed, and an old database without its log has lost commits while every check
+//! says ok. So the caller holds the service, writes the [`Replacement`] down durably, and calls [`roll_forward`] until
+//! it says that it is done; a crash anywhere between is followed by another call.
+//!
+//! | state found | what `roll_forward` does |
+//! |---|---|
+//! | nothing moved | moves the side files into `kept`, links the old database there, syncs both directories, renames |
+//! | some side files moved | the same; what has moved already is recognised by device and inode |
+//! | old database linked or moved | the same |
+//! | `target` is the staged file | syncs the directory: done |
+//! | anything that it does not know by its identity | touches nothing, and says what it found |
+
+use std::fs::{File, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Gid, RenameFlags, Uid, XattrFlags, fchown, fgetxattr, flistxattr, fsetxattr, renameat_with};
+
+use super::error::SqliteError;
+use super::own::beside;
+use crate::journal::{KeptFile, Replacement};
+use crate::world::disk::{AtPath, FileId, create_private_dir, parent_of, sync_dir};
+use crate::world::raw_path::RawPath;
+
+const SIDE_FILES: [&str; 3] = ["-wal", "-shm", "-journal"];
+
+/// Makes everything ready and changes nothing of what stands at `target`: the staged database gets its owner, mode and
+/// extended attributes and is synced; `kept_dir` is created with mode 0700. The answer is to be written to the journal
+/// before [`roll_forward`].
+///
+/// `staged` is complete in one file and lies in the same file system, as `kept_dir` does. A symbolic link at `target`
+/// is followed. Where nothing stands at `target`, the staged file keeps the owner and mode that it has.
+///
+/// # Errors
+/// What can't be carried over; [`SqliteError::Replace`] where the files don't lie as they must.
+pub fn prepare(target: &Path, staged: &Path, kept_dir: &Path) -> Result<Replacement, SqliteError> {
+    let target = match std::fs::canonicalize(target) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let directory = std::fs::canonicalize(parent_of(target)).at("look up", parent_of(target))?;
+            directory.join(target.file_name().unwrap_or_default())
+        }
+        other => other.at("look up", target)?,
+    };
+    let refuse = |reason: String| SqliteError::Replace { path: target.clone(), reason };
+    for suffix in SIDE_FILES {
+        if exists(&beside(staged, suffix)) {
+            return Err(refuse(format!("the new database {} has a {suffix} beside it", staged.display())));
+        }
+    }
+    create_private_dir(kept_dir)?;
+    let file = File::open(staged).at("open", staged)?;
+    let staged_id = FileId::of_open(&file).at("look at", staged)?;
+    for other in [parent_of(&target), kept_dir] {
+        if FileId::of(other)?.device != staged_id.device {
+            return Err(refuse(format!("{} is on another file system than {}", other.display(), staged.display())));
+        }
+    }
+    let mut old = Vec::new();
+    for path in std::iter::once(target.clone()).chain(SIDE_FILES.map(|suffix| beside(&target, suffix))) {
+        if let Some(id) = id_of(&path)? {
+            old.push(KeptFile { path: RawPath(path), id });
+        }
+    }
+    if old.iter().any(|kept| kept.path.0 == target) {
+        carry_over(&target, &file, staged)?;
+    }
+    file.sync_all().at("sync", staged)?;
+    sync_dir(parent_of(staged))?;
+    Ok(Replacement {
+        target: RawPath(target),
+        staged: RawPath(staged.to_owned()),
+        staged_id,
+        kept: RawPath(kept_dir.to_owned()),
+        old,
+    })
+}
+
+/// Does what is left to do of a replacement, in an order in which every crash can be followed by another call. When
+/// it returns, the new database stands at the target, durably, and everything that stood there is in `kept`.
+///
+/// # Errors
+/// [`SqliteError::Replace`] where a file is not the one that was recorded; nothing was moved by this call then, unless
+/// it says so.
+pub fn roll_forward(replacement: &Replacement) -> Result<(), SqliteError> {
+    roll_forward_with(replacement, &mut |_| Ok(()))
+}
+
+/// As [`roll_forward`]; `before` is called before each step that changes something, with its name.
+pub(super) fn roll_forward_with(
+    replacement: &Replacement,
+    before: &mut dyn FnMut(&str) -> Result<(), SqliteError>,
+) -> Result<(), SqliteError> {
+    let target = replacement.target.as_ref();
+    let directory = parent_of(target);
+    let refuse = |reason: String| SqliteError::Replace { path: target.to_owned(), reason };
+    let now = id_of(target)?;
+    if now == Some(replacement.staged_id) {
+        return Ok(sync_dir(directory)?);
+    }
+    // Everything is looked at before anything is moved.
+    let staged = replacement.staged.as_ref();
+    if id_of(staged)? != Some(replacement.staged_id) {
+        return Err(refuse(format!("the new database is not at {} any more", staged.display())));
+    }
+    let mut to_move = Vec::new();
+    for old in &replacement.old {
+        let kept = kept_path(replacement, &old.path.0);
+        match (id_of(old.path.as_ref())?, id_of(&kept)?) {
+            (here, there) if here != Some(old.id) && there == Some(old.id) => {
+                if here.is_some() {
+                    return Err(refuse(format!("{} is there anew", old.path.0.display())));
+                }
+            }
+            (Some(here), there) if here == old.id && (there.is_none() || there == Some(old.id)) => {
+                to_move.push((&old.path.0, kept));
+            }
+            (Some(here), Some(_)) if here == old.id => {
+                return Err(refuse(format!("{} is another file", kept.display())));
+            }
+            // An empty log or index may go with the last connection; what was recorded must be somewhere otherwise.
+            (None, _) if old.path.0 == beside(target, "-shm") => {}
+            _ => return Err(refuse(format!("{} is not the file that was recorded", old.path.0.display()))),
+        }
+    }
+    for path in std::iter::once(target.to_owned()).chain(SIDE_FILES.map(|suffix| beside(target, suffix))) {
+        if exists(&path) && !replacement.old.iter().any(|old| old.path.0 == path) {
+            return Err(refuse(format!("{} was not there when the replacement was prepared", path.display())));
+        }
+    }
+
+    let moves_target = |path: &&PathBuf| path.as_path() == target;
+    for (path, kept) in to_move.iter().filter(|(path, _)| !moves_target(path)) {
+        before("move a side file aside")?;
+        std::fs::rename(path, kept).at("move aside", path)?;
+    }
+    if let Some((path, kept)) = to_move.iter().find(|(path, _)| moves_target(path)) {
+        before("keep the old database")?;
+        match std::fs::hard_link(path, kept) {
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            // A file system without hard links: for a moment nothing stands at the target, which the hold covers.
+            Err(_) => std::fs::rename(path, kept).at("move aside", path)?,
+            Ok(()) => {}
+        }
+    }
+    before("sync what is kept")?;
+    sync_dir(replacement.kept.as_ref())?;
+    sync_dir(directory)?;
+    before("put the new database in place")?;
+    if exists(target) {
+        std::fs::rename(staged, target).at("rename into place", target)?;
+    } else {
+        let cwd = rustix::fs::CWD;
+        // Nobody's file is overwritten unseen.
+        match renameat_with(cwd, staged, cwd, target, RenameFlags::NOREPLACE) {
+            Err(rustix::io::Errno::INVAL) => std::fs::rename(staged, target).at("rename into place", target)?,
+            other => other.at("rename into place", target)?,
+        }
+    }
+    before("sync the directory")?;
+    sync_dir(directory)?;
+    Ok(sync_dir(parent_of(staged))?)
+}
+
+/// Takes a replacement back that is not complete: what was moved aside returns, the staged file stays where it is.
+///
+/// # Errors
+/// [`SqliteError::Replace`] where it is complete already, or where a name is taken.
+pub fn roll_back(replacement: &Replacement) -> Result<(), SqliteError> {
+    let target = replacement.target.as_ref();
+    let refuse = |reason: String| SqliteError::Replace { path: target.to_owned(), reason };
+    if id_of(target)? == Some(replacement.staged_id) {
+        return Err(refuse("the new database is in place already".to_owned()));
+    }
+    // The database first: it must never stand there without the log that it had.
+    for old in &replacement.old {
+        let kept = kept_path(replacement, &old.path.0);
+        if id_of(&kept)? != Some(old.id) {
+            continue;
+        }
+        match id_of(old.path.as_ref())? {
+            Some(here) if here == old.id => std::fs::remove_file(&kept).at("remove the second name", &kept)?,
+            Some(_) => return Err(refuse(format!("{} is there anew", old.path.0.display()))),
+            None => std::fs::rename(&kept, &old.path.0).at("move back", &kept)?,
+        }
+    }
+    sync_dir(parent_of(target))?;
+    Ok(sync_dir(replacement.kept.as_ref())?)
+}
+
+/// Where a replaced file is kept: under its own name.
+fn kept_path(replacement: &Replacement, path: &Path) -> PathBuf {
+    replacement.kept.0.join(path.file_name().unwrap_or_default())
+}
+
+fn exists(path: &Path) -> bool {
+    path.symlink_metadata().is_ok()
+}
+
+fn id_of(path: &Path) -> Result<Option<FileId>, SqliteError> {
+    match path.symlink_metadata() {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        other => {
+            other.at("look at", path).map(|m| Some(FileId { device: m.dev(), inode: m.ino() })).map_err(Into::into)
+        }
+    }
+}
+
+/// Gives the staged file what the service needs to open it as it opened the old one.
+fn carry_over(target: &Path, staged: &File, staged_path: &Path) -> Result<(), SqliteError> {
+    let old = File::open(target).at("open", target)?;
+    let want = old.metadata().at("look at", target)?;
+    let have = staged.metadata().at("look at", staged_path)?;
+    if (want.uid(), want.gid()) != (have.uid(), have.gid()) {
+        let (uid, gid) = (Uid::from_raw(want.uid()), Gid::from_raw(want.gid()));
+        fchown(staged, Some(uid), Some(gid)).at("give to its owner", staged_path)?;
+    }
+    // After the owner: a change of owner clears bits. Before the attributes: an ACL holds the mode's group bits.
+    staged.set_permissions(Permissions::from_mode(want.mode() & 0o7777)).at("set the mode of", staged_path)?;
+    for name in attributes(&old).at("list the attributes of", target)? {
+        let Some(value) = attribute(&old, &name).at("read an attribute of", target)? else {
+            continue;
+        };
+        if attribute(staged, &name).ok().flatten().as_ref() != Some(&value) {
+            fsetxattr(staged, &name, &value, XattrFlags::empty()).at("set an attribute of", staged_path)?;
+        }
+    }
+    Ok(())
+}
+
+fn attributes(file: &File) -> std::io::Result<Vec<Vec<u8>>> {
+    let mut names = vec![0; 65_536];
+    match flistxattr(file, &mut names) {
+        Ok(len) => names.truncate(len),
+        Err(rustix::io::Errno::OPNOTSUPP) => names.clear(),
+        Err(error) => return Err(error.into()),
+    }
+    Ok(names.split(|byte| *byte == 0).filter(|name| !name.is_empty()).map(<[u8]>::to_vec).collect())
+}
+
+fn attribute(file: &File, name: &[u8]) -> std::io::Result<Option<Vec<u8>>> {
+    let mut value = vec![0; 65_536];
+    match fgetxattr(file, name, &mut value) {
+        Ok(len) => {
+            value.truncate(len);
+            Ok(Some(value))
+        }
+        Err(rustix::io::Errno::NODATA | rustix::io::Errno::OPNOTSUPP) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
