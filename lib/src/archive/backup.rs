@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
-use super::codec::{BLOCK, PayloadReader, Sums, hash_file, sha256_hex};
+use super::codec::{BLOCK, Hashed, PayloadReader, Sums, sha256_hex};
 use super::manifest::{MANIFEST, Manifest, Payload, PayloadKind, read_text};
 use super::sums::{self, SUMS};
 use super::{ArchiveError, Check, files, tree};
@@ -60,10 +60,7 @@ impl Backup {
     /// [`ArchiveError::Unverified`] for the first file that is not what the manifest says.
     pub fn verify_hashes(&self, cancel: &Cancel) -> Result<(), ArchiveError> {
         for payload in &self.manifest.payloads {
-            if cancel.is_requested() {
-                return Err(ArchiveError::Cancelled { what: "the verification" });
-            }
-            verify_stored(&self.dir, payload)?;
+            verify_stored(&self.dir, payload, cancel)?;
         }
         Ok(())
     }
@@ -103,12 +100,13 @@ impl Backup {
         match payload.kind {
             PayloadKind::Sqlite => {
                 let path = into.join(Self::extracted_name(payload));
-                decompress(&self.dir, payload, &path, cancel, observer)?;
+                let file = decompress(&self.dir, payload, &path, cancel, observer)?;
+                file.sync_all().at("sync", &path)?;
                 sync_dir(into)?;
                 Ok(path)
             }
             PayloadKind::Files => {
-                verify_stored(&self.dir, payload)?;
+                verify_stored(&self.dir, payload, cancel)?;
                 tree::extract(&self.dir, payload, into, cancel, observer)?;
                 Ok(into.to_owned())
             }
@@ -206,20 +204,30 @@ pub(super) fn open_payload(dir: &Path, payload: &Payload) -> Result<File, Archiv
     Ok(file)
 }
 
-fn verify_stored(dir: &Path, payload: &Payload) -> Result<(), ArchiveError> {
+fn verify_stored(dir: &Path, payload: &Payload, cancel: &Cancel) -> Result<(), ArchiveError> {
     let path = dir.join(&payload.file);
-    let (bytes, sha256) = hash_file(open_payload(dir, payload)?).at("read", &path)?;
+    let mut file = Hashed::new(open_payload(dir, payload)?);
+    let mut buffer = vec![0; BLOCK];
+    loop {
+        if cancel.is_requested() {
+            return Err(ArchiveError::Cancelled { what: "the verification" });
+        }
+        if file.read(&mut buffer).at("read", &path)? == 0 {
+            break;
+        }
+    }
+    let (_, bytes, sha256) = file.finish();
     compare(&path, "the file", (bytes, &sha256), (payload.stored_bytes, &payload.stored_sha256))
 }
 
-/// Decompresses a payload into a new file, and compares all sums. The file is synced, and removed on any failure.
+/// Decompresses a payload into a new file, and compares all sums. On any failure the file is removed; it is not synced.
 fn decompress(
     dir: &Path,
     payload: &Payload,
     to: &Path,
     cancel: &Cancel,
     observer: &dyn Observer,
-) -> Result<(), ArchiveError> {
+) -> Result<File, ArchiveError> {
     let path = dir.join(&payload.file);
     let mut reader = PayloadReader::new(open_payload(dir, payload)?, payload.content_bytes).at("decompress", &path)?;
     let mut file = files::create(to)?;
@@ -238,14 +246,12 @@ fn decompress(
             done += read as u64;
             observer.bytes(done, payload.content_bytes);
         }
-        compare_sums(&path, reader, payload)?;
-        file.sync_all().at("sync", to)?;
-        Ok(())
+        compare_sums(&path, reader, payload)
     })();
     if outcome.is_err() {
         let _swept_later = std::fs::remove_file(to);
     }
-    outcome
+    outcome.map(|()| file)
 }
 
 /// Reads to the end and compares what was read with what the manifest says.

@@ -136,15 +136,6 @@ impl Read for PayloadReader {
     }
 }
 
-/// Size and hash of a file as it is.
-pub(super) fn hash_file(file: File) -> io::Result<(u64, String)> {
-    let mut hashed = Hashed::new(file);
-    let mut buffer = vec![0; BLOCK];
-    while hashed.read(&mut buffer)? > 0 {}
-    let (_, bytes, sha256) = hashed.finish();
-    Ok((bytes, sha256))
-}
-
 pub(super) fn sha256_hex(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }

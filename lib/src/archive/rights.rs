@@ -58,5 +58,11 @@ mod tests {
         std::fs::set_permissions(&open, std::fs::Permissions::from_mode(0o1777)).unwrap();
         check(&store).unwrap();
         assert!(check(&open).is_err(), "a store that everybody can write to, sticky or not");
+        if rustix::process::geteuid().is_root() {
+            std::fs::set_permissions(&open, std::fs::Permissions::from_mode(0o755)).unwrap();
+            std::os::unix::fs::lchown(&open, Some(1234), None).unwrap();
+            let error = check(&store).unwrap_err();
+            assert!(error.to_string().contains("open belongs to user 1234, who could replace it"), "{error}");
+        }
     }
 }

@@ -92,19 +92,15 @@ impl Store {
         if !dir.exists() {
             return Ok(Vec::new());
         }
-        let (mut good, mut bad) = (Vec::new(), Vec::new());
-        for (name, is_dir) in entries(&dir)? {
-            if !is_dir || !is_backup_id(&name) {
-                continue;
+        // Reading a directory is not atomic: a backup may come and another go meanwhile, and neither be seen.
+        let mut looked = look(&dir, target)?;
+        for _ in 1..LOOKS_MAX {
+            if !looked.changed {
+                break;
             }
-            let id: BackupId = name.parse()?;
-            match Backup::load(dir.join(&name), target, &id) {
-                Ok(backup) => good.push(backup),
-                // Expiry renames a directory away in one step: it was removed while we looked.
-                Err(_) if !dir.join(&name).exists() => {}
-                Err(error) => bad.push(Found { id, backup: Err(error) }),
-            }
+            looked = look(&dir, target)?;
         }
+        let Looked { mut good, mut bad, .. } = looked;
         good.sort_by(|a, b| {
             let key = |b: &Backup| (b.manifest().sequence, b.manifest().id.clone());
             key(a).cmp(&key(b))
@@ -175,6 +171,35 @@ impl Store {
         sweep(&self.target_dir(target))?;
         Ok(lock)
     }
+}
+
+/// A directory that changes under every look was busy for that long; the last look is answered then.
+const LOOKS_MAX: usize = 20;
+
+struct Looked {
+    good: Vec<Backup>,
+    bad: Vec<Found>,
+    changed: bool,
+}
+
+/// Looks at every backup of a target once.
+fn look(dir: &Path, target: &TargetName) -> Result<Looked, ArchiveError> {
+    let state = || std::fs::metadata(dir).and_then(|m| m.modified()).at("look at", dir);
+    let before = state()?;
+    let (mut good, mut bad, mut vanished) = (Vec::new(), Vec::new(), false);
+    for (name, is_dir) in entries(dir)? {
+        if !is_dir || !is_backup_id(&name) {
+            continue;
+        }
+        let id: BackupId = name.parse()?;
+        match Backup::load(dir.join(&name), target, &id) {
+            Ok(backup) => good.push(backup),
+            // Expiry renames a directory away in one step: it was removed while we looked.
+            Err(_) if !dir.join(&name).exists() => vanished = true,
+            Err(error) => bad.push(Found { id, backup: Err(error) }),
+        }
+    }
+    Ok(Looked { good, bad, changed: vanished || state()? != before })
 }
 
 /// `20261121T040719Z-3fa96c`.

@@ -175,6 +175,33 @@ fn the_order_is_the_sequence_and_not_the_clock() {
 }
 
 #[test]
+fn who_lists_meanwhile_never_sees_half_a_backup() {
+    let bed = Bed::new();
+    drop(bed.publish(100));
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let mut looks = 0;
+            while !done.load(std::sync::atomic::Ordering::SeqCst) || looks == 0 {
+                let found = bed.store.backups(&bed.target).unwrap();
+                assert!(!found.is_empty());
+                for found in found {
+                    found.backup.unwrap();
+                }
+                looks += 1;
+            }
+        });
+        let policy = retention::Policy { keep_last: 1, ..Default::default() };
+        for _ in 0..30 {
+            drop(bed.publish(100));
+            bed.store.expire(&bed.target, &policy, &holder(), &bed.cancel).unwrap();
+        }
+        done.store(true, std::sync::atomic::Ordering::SeqCst);
+        reader.join().unwrap();
+    });
+}
+
+#[test]
 fn a_failed_step_gives_the_draft_up_at_once() {
     let bed = Bed::new();
     let content = bed.content("c", 10);

@@ -229,6 +229,26 @@ fn an_entry_that_would_leave_its_directory_is_refused() {
 }
 
 #[test]
+fn a_cancellation_ends_a_large_file_in_its_middle() {
+    struct CancelAtFirst(Cancel);
+    impl Observer for CancelAtFirst {
+        fn bytes(&self, _: u64, _: u64) {
+            self.0.request();
+        }
+    }
+    let bed = Bed::new();
+    let app = bed.source();
+    std::fs::write(app.join("a"), b"").unwrap();
+    std::fs::File::create(app.join("b")).unwrap().set_len(1 << 40).unwrap();
+    let mut draft = bed.begin();
+    let request = TreeRequest { includes: &[app], databases: &[] };
+    let error = draft.add_tree("files", &request, &CancelAtFirst(bed.cancel.clone())).unwrap_err();
+    assert!(matches!(error, ArchiveError::Cancelled { .. }), "{error}");
+    drop(draft);
+    assert_eq!(bed.names(), [".lock"]);
+}
+
+#[test]
 fn a_tree_that_is_being_written_to_is_stored_truthfully() {
     /// Does something to the tree at the first byte count, which comes after the first file.
     struct Meddler<F: Fn() + Send + Sync>(F, std::sync::Once);

@@ -27,6 +27,9 @@ pub(in crate::archive) fn verify(dir: &Path, payload: &Payload, cancel: &Cancel)
     walk(dir, payload, cancel, &mut |entry, _path| {
         entries += 1;
         loop {
+            if cancel.is_requested() {
+                return Err(cancelled());
+            }
             match entry.read(&mut buffer).map_err(|e| damaged(&file, e))? {
                 0 => return Ok(()),
                 read => bytes += read as u64,
@@ -84,7 +87,7 @@ fn walk(dir: &Path, payload: &Payload, cancel: &Cancel, visit: &mut Visit<'_>) -
     archive.set_preserve_ownerships(rustix::process::geteuid().is_root());
     for entry in archive.entries().map_err(|e| damaged(&file, e))? {
         if cancel.is_requested() {
-            return Err(ArchiveError::Cancelled { what: "the reading of the backup" });
+            return Err(cancelled());
         }
         let mut entry = entry.map_err(|e| damaged(&file, e))?;
         let path = entry.path().map_err(|e| damaged(&file, e))?.into_owned();
@@ -94,6 +97,10 @@ fn walk(dir: &Path, payload: &Payload, cancel: &Cancel, visit: &mut Visit<'_>) -
         visit(&mut entry, &path)?;
     }
     compare_sums(&file, archive.into_inner(), payload)
+}
+
+fn cancelled() -> ArchiveError {
+    ArchiveError::Cancelled { what: "the reading of the backup" }
 }
 
 fn escapes(file: &Path, path: &Path) -> ArchiveError {

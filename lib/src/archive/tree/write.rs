@@ -177,12 +177,13 @@ impl Walk<'_> {
             content.len() as u64
         } else {
             let mut header = header(&before, EntryType::Regular, before.len());
-            let mut exact = Exact { file: &mut file, left: before.len(), failed: None };
+            let mut exact = Exact { file: &mut file, left: before.len(), cancel: self.cancel, failed: None };
             let appended = self.tar.append_data(&mut header, stored(path), &mut exact);
             match exact.failed {
                 Some(Failed::Shrank) => {
                     return Err(source(path, "it shrank while it was read; back up again, or leave it out"));
                 }
+                Some(Failed::Cancelled) => return Err(ArchiveError::Cancelled { what: "the backup" }),
                 Some(Failed::Read(error)) => Err(error).at("read", path)?,
                 None => appended.at("write to", self.out)?,
             }
@@ -255,16 +256,22 @@ fn header(metadata: &Metadata, kind: EntryType, size: u64) -> Header {
 struct Exact<'a> {
     file: &'a mut File,
     left: u64,
+    cancel: &'a Cancel,
     failed: Option<Failed>,
 }
 
 enum Failed {
     Shrank,
+    Cancelled,
     Read(std::io::Error),
 }
 
 impl Read for Exact<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        if self.cancel.is_requested() {
+            self.failed = Some(Failed::Cancelled);
+            return Err(std::io::Error::other("cancelled"));
+        }
         let want = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
         match self.file.read(&mut buffer[..want]) {
             Ok(0) if want > 0 => {
