@@ -1,1 +1,18 @@
-#![doc = "x"]
+//! What `svc-ctl` and `svc-backup` share: command lines, configuration, rendering, progress, signals, exit codes.
+//!
+//! The programs use svckit's public interface only; each is: parse, one call, render, exit.
+
+pub mod app;
+pub mod backup;
+pub mod cli;
+pub mod ctl;
+pub mod demo;
+pub mod dirs;
+pub mod error;
+pub mod exit;
+pub mod manual;
+pub mod progress;
+pub mod render;
+pub mod service;
+pub mod signals;
+pub mod units;

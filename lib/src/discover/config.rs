@@ -32,6 +32,7 @@ use super::reader::{Document, FILE_LEN_MAX, Table};
 use super::target::{Alerts, Mode, Retention, ServiceRef, StopSettings};
 use crate::controller::CommandLine;
 use crate::name::{ServiceName, TargetName};
+use crate::ready::ReadyCheck;
 use crate::world::StopSignal;
 
 /// The settings that a target, a service or the defaults can have; all optional.
@@ -158,7 +159,9 @@ fn read_ready(table: &Table<'_, '_>) -> Option<Vec<String>> {
     const EXAMPLE: &str = "http:http://127.0.0.1:8080/health;timeout=90s";
     let checks = table.texts("ready", EXAMPLE)?;
     for check in &checks {
-        let _ = check;
+        if let Err(error) = check.parse::<ReadyCheck>() {
+            table.refuse("ready", &error.to_string(), Some(&format!("ready = [{EXAMPLE:?}]")));
+        }
     }
     Some(checks)
 }

@@ -87,6 +87,7 @@ fn each_kind_of_mistake_is_found() {
         assert!(said(bad).join("\n").contains(wanted), "{bad}: {:?}", said(bad));
     }
     for (bad, wanted) in [
+        ("ready = [\"htp:x\"]", "write: ready = [\"http:"),
         ("stop = { timeout = 90 }", "string with a unit"),
         ("stop = { timeout = \"90\" }", "timeout"),
         ("stop = { timeout = \"9000y\" }", "longer than a year"),

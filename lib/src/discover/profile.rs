@@ -148,7 +148,8 @@ mod tests {
         for name in ["plex", "jellyfin", "sonarr", "radarr", "home-assistant", "vaultwarden"] {
             let profile = profiles.iter().find(|profile| profile.name == name).unwrap();
             assert!(!profile.units.is_empty() && !profile.images.is_empty(), "{name}");
-            assert!(profile.settings.ready.is_some(), "{name}");
+            let ready = profile.settings.ready.as_ref().unwrap();
+            assert!(ready.iter().all(|check| check.parse::<crate::ready::ReadyCheck>().is_ok()), "{name}");
             for place in &profile.places {
                 assert!(!place.sqlite.is_empty() && place.sqlite.iter().all(|path| path.is_relative()), "{name}");
                 assert!(place.root.is_absolute() || place.root.starts_with("~"), "{name}");

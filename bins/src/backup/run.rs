@@ -1,0 +1,241 @@
+//! `svc-backup backup`: of databases that are named, of targets, of everything that is configured.
+
+use std::fmt::Write;
+use std::path::PathBuf;
+
+use svckit::FailureKind;
+use svckit::discover::{self, Discovery, Event, Mode, Target};
+use svckit::operation::{self, BackupMode, BackupReport, BackupRequest, Includes};
+use svckit::quiesce::Context;
+
+use super::store::expire_one;
+use crate::app::App;
+use crate::cli::backup::{BackupArgs, ModeArg};
+use crate::ctl::resumed_word;
+use crate::error::ToolError;
+use crate::exit::Outcome;
+use crate::service::Controller;
+use crate::{dirs, render, service};
+
+pub(super) fn backup(app: &App, args: &BackupArgs) -> Result<Outcome, ToolError> {
+    let discovery = dirs::discovery(app.config.as_deref())?;
+    let context = app.context()?;
+    if !args.sqlite.is_empty() {
+        let report = of_databases(&context, &discovery, args)?;
+        return shown(app, &report);
+    }
+    let names: Vec<String> =
+        if args.all { discovery.configured().map(ToString::to_string).collect() } else { args.targets.clone() };
+    if names.is_empty() {
+        return Err(ToolError::Other {
+            what: "no target is configured".to_owned(),
+            kind: FailureKind::No,
+            hint: Some("add a [target.NAME] to the configuration, or see: svc-backup targets".to_owned()),
+        });
+    }
+    if names.len() > 1 && args.name.is_some() {
+        return Err(ToolError::usage("--name names one target, not several", "leave it out"));
+    }
+    let mut outcomes = Vec::new();
+    for name in &names {
+        // Later targets are not prisoners of an earlier one's failure; a person who cancels means all of them.
+        let result = if context.cancel.is_requested() {
+            Err(cancelled(name))
+        } else {
+            of_target(&context, &discovery, args, name).and_then(|report| shown(app, &report))
+        };
+        outcomes.push(match result {
+            Ok(outcome) => outcome,
+            Err(error) if error.is_closed_output() => return Err(error),
+            Err(error) => {
+                app.output.failure(&error, Some(name));
+                Outcome::Failed(error.kind())
+            }
+        });
+    }
+    Ok(Outcome::of_several(&outcomes))
+}
+
+fn cancelled(name: &str) -> ToolError {
+    ToolError::Other { what: format!("back up {name}: cancelled"), kind: FailureKind::Failed, hint: None }
+}
+
+fn of_databases(context: &Context, discovery: &Discovery, args: &BackupArgs) -> Result<BackupReport, ToolError> {
+    let (controller, target) = service::of_flags(&args.service, discovery, &context.dirs)?;
+    let store = args.to.clone().or_else(|| target.as_ref()?.store.clone());
+    let databases = args.sqlite.iter().map(|path| service::absolute(path)).collect::<Result<Vec<_>, _>>()?;
+    let request = BackupRequest {
+        includes: Includes { patterns: absolute_all(&args.include)? },
+        store: service::absolute(&store.ok_or_else(no_store)?)?,
+        name: args.name.clone(),
+        mode: mode(args.mode, target.as_ref()),
+        fence_hold_max: args.fence_hold_max,
+        service: service::options(&databases, &args.stop, target.as_ref())?,
+        dry_run: args.dry_run,
+        databases,
+    };
+    Ok(operation::backup(context, controller.as_deref(), &request)?)
+}
+
+fn of_target(
+    context: &Context,
+    discovery: &Discovery,
+    args: &BackupArgs,
+    name: &str,
+) -> Result<BackupReport, ToolError> {
+    let target = discovery.target(name)?;
+    if args.dry_run {
+        return take(context, discovery, args, &target);
+    }
+    tell(&target, Event::Start);
+    let result = take(context, discovery, args, &target).and_then(|mut report| {
+        if let Some(retention) = &target.retention {
+            let expired = expire_one(context, &store_of(args, &target)?, &report.target, retention)?;
+            let gone = expired.iter().map(|expired| expired.removed.len()).sum::<usize>();
+            report.notices.push(format!("{gone} older backups were no longer kept and removed"));
+        }
+        Ok(report)
+    });
+    match &result {
+        Ok(_) => tell(&target, Event::Success),
+        Err(error) => {
+            tell(&target, Event::Fail);
+            if let Some(command) = &target.alerts.on_failure
+                && let Err(alert) = discover::run_on_failure(command, target.name.as_str(), &error.to_string())
+            {
+                tracing::warn!("{}: {alert}", target.name);
+            }
+        }
+    }
+    // Whether anybody could be told does not change what became of the backup.
+    result
+}
+
+fn tell(target: &Target, event: Event) {
+    if let Some(address) = &target.alerts.ping
+        && let Err(error) = discover::ping(address, event)
+    {
+        tracing::warn!("{}: {error}", target.name);
+    }
+}
+
+fn take(
+    context: &Context,
+    discovery: &Discovery,
+    args: &BackupArgs,
+    target: &Target,
+) -> Result<BackupReport, ToolError> {
+    let mode = mode(args.mode, Some(target));
+    let (named, _) = service::of_flags(&args.service, discovery, &context.dirs)?;
+    let controller = match named {
+        Some(named) => Some(named),
+        None => of_profile_or_target(target, context, mode)?,
+    };
+    let mut patterns = target.include.clone();
+    patterns.extend(absolute_all(&args.include)?);
+    let request = BackupRequest {
+        databases: target.sqlite.clone(),
+        includes: Includes { patterns },
+        store: store_of(args, target)?,
+        name: Some(args.name.clone().unwrap_or_else(|| target.name.clone())),
+        mode,
+        fence_hold_max: args.fence_hold_max,
+        service: service::options(&target.sqlite, &args.stop, Some(target))?,
+        dry_run: args.dry_run,
+    };
+    Ok(operation::backup(context, controller.as_deref(), &request)?)
+}
+
+/// The target's service. A known service whose data is here may run in a way that the profile does not know, or no
+/// manager may be here: a backup that does not stop it needs neither.
+fn of_profile_or_target(target: &Target, context: &Context, mode: BackupMode) -> Result<Option<Controller>, ToolError> {
+    let result = service::of_target(target, &context.dirs);
+    let ToolError::Library(error) = (match result {
+        Ok(controller) => return Ok(controller),
+        Err(error) => error,
+    }) else {
+        return Ok(None);
+    };
+    if target.from_profile && mode != BackupMode::Cold {
+        tracing::info!("{}: backed up without its service: {error}", target.name);
+        return Ok(None);
+    }
+    Err(ToolError::Library(error))
+}
+
+fn store_of(args: &BackupArgs, target: &Target) -> Result<PathBuf, ToolError> {
+    let store = args.to.clone().or_else(|| target.store.clone());
+    service::absolute(&store.ok_or_else(no_store)?)
+}
+
+fn no_store() -> ToolError {
+    ToolError::usage("no store was named", "add --to DIRECTORY, or store = \"/srv/backups\" to the configuration")
+}
+
+fn absolute_all(paths: &[PathBuf]) -> Result<Vec<PathBuf>, ToolError> {
+    paths.iter().map(|path| service::absolute(path)).collect()
+}
+
+fn mode(asked: Option<ModeArg>, target: Option<&Target>) -> BackupMode {
+    match asked {
+        Some(ModeArg::Hot) => BackupMode::Hot,
+        Some(ModeArg::Fenced) => BackupMode::Fenced,
+        Some(ModeArg::Cold) => BackupMode::Cold,
+        None => match target.and_then(|target| target.mode) {
+            None | Some(Mode::Hot) => BackupMode::Hot,
+            Some(Mode::Fenced) => BackupMode::Fenced,
+            Some(Mode::Cold) => BackupMode::Cold,
+        },
+    }
+}
+
+fn shown(app: &App, report: &BackupReport) -> Result<Outcome, ToolError> {
+    app.output.result(Outcome::Done, report, || text(report))?;
+    Ok(Outcome::Done)
+}
+
+fn text(report: &BackupReport) -> String {
+    let mut text = String::new();
+    // Writing to a String can't fail.
+    match (&report.backup, &report.path) {
+        (Some(backup), Some(path)) => {
+            let _infallible =
+                writeln!(text, "{} {backup}: verified, in {}", report.target, render::path(path.as_ref()));
+            let sizes = (render::bytes(report.content_bytes), render::bytes(report.stored_bytes));
+            let _infallible = writeln!(text, "  {} in {} of the store, taken {}", sizes.0, sizes.1, word(report.mode));
+            let _infallible = writeln!(text, "  verified by: {}", report.rungs.join(", "));
+        }
+        _ => {
+            let _infallible = writeln!(text, "{}: would be backed up {}", report.target, word(report.mode));
+        }
+    }
+    for database in &report.databases {
+        let _infallible = writeln!(text, "  database: {}", render::path(database.as_ref()));
+    }
+    if let Some(stall) = report.writer_stall_ms {
+        let _infallible = writeln!(text, "  writers waited at most {}", render::milliseconds(stall));
+    }
+    if let Some(downtime) = report.downtime_ms {
+        let _infallible = writeln!(text, "  the service was down for {}", render::milliseconds(downtime));
+    }
+    if let Some(resumed) = report.service {
+        let _infallible = writeln!(text, "  the service: {}", resumed_word(resumed));
+    }
+    for step in &report.plan {
+        if report.backup.is_none() {
+            let _infallible = writeln!(text, "  would: {}", render::one_line(step));
+        }
+    }
+    for notice in &report.notices {
+        let _infallible = writeln!(text, "  note: {}", render::one_line(notice));
+    }
+    text
+}
+
+fn word(mode: BackupMode) -> &'static str {
+    match mode {
+        BackupMode::Hot => "hot",
+        BackupMode::Fenced => "fenced",
+        BackupMode::Cold => "cold",
+    }
+}

@@ -1,0 +1,129 @@
+//! What there is to back up, and whether the configuration is right.
+
+use serde_json::json;
+use svckit::FailureKind;
+use svckit::discover::{Config, DiscoverError, Mode, ServiceRef, Target};
+use svckit::world::raw_path::RawPath;
+
+use crate::app::App;
+use crate::error::ToolError;
+use crate::exit::Outcome;
+use crate::{dirs, render};
+
+pub(super) fn list(app: &App) -> Result<Outcome, ToolError> {
+    let discovery = dirs::discovery(app.config.as_deref())?;
+    let mut outcomes = Vec::new();
+    let targets = discovery.targets();
+    if targets.is_empty() && !app.output.is_json() {
+        let known: Vec<&str> = svckit::discover::profiles().iter().map(|profile| profile.name.as_str()).collect();
+        app.output.text(&format!(
+            "no target is configured, and none of the known services was found here ({})\n",
+            known.join(", ")
+        ))?;
+    }
+    for (name, target) in targets {
+        match target {
+            Ok(target) => {
+                app.output.result(Outcome::Done, &as_json(&target), || text(&target))?;
+                outcomes.push(Outcome::Done);
+            }
+            Err(error) => {
+                let error = ToolError::from(error);
+                app.output.failure(&error, Some(&name));
+                outcomes.push(Outcome::Failed(error.kind()));
+            }
+        }
+    }
+    Ok(Outcome::of_several(&outcomes))
+}
+
+/// The address of a ping is a secret, and is not among it.
+fn as_json(target: &Target) -> serde_json::Value {
+    let raw = |paths: &[std::path::PathBuf]| -> Vec<RawPath> { paths.iter().cloned().map(RawPath).collect() };
+    json!({
+        "target": target.name.as_str(),
+        "title": target.title,
+        "source": source(target),
+        "service": target.service.as_ref().map(service_text),
+        "databases": raw(&target.sqlite),
+        "include": raw(&target.include),
+        "store": target.store.clone().map(RawPath),
+        "mode": mode(target.mode),
+        "ready": target.ready,
+    })
+}
+
+fn text(target: &Target) -> String {
+    let mut lines = vec![format!("{} ({}): {}", target.name, source(target), render::one_line(&target.title))];
+    lines.extend(
+        target.service.as_ref().map(|service| format!("  service: {}", render::one_line(&service_text(service)))),
+    );
+    lines.extend(target.sqlite.iter().map(|path| format!("  database: {}", render::path(path))));
+    lines.extend(target.include.iter().map(|path| format!("  with: {}", render::path(path))));
+    let store = target.store.as_ref().map_or_else(|| "none: name it with --to".to_owned(), |store| render::path(store));
+    lines.push(format!("  store: {store}\n"));
+    lines.join("\n")
+}
+
+fn source(target: &Target) -> &'static str {
+    if target.from_profile { "found here" } else { "configured" }
+}
+
+fn mode(mode: Option<Mode>) -> &'static str {
+    match mode {
+        None | Some(Mode::Hot) => "hot",
+        Some(Mode::Fenced) => "fenced",
+        Some(Mode::Cold) => "cold",
+    }
+}
+
+fn service_text(service: &ServiceRef) -> String {
+    match service {
+        ServiceRef::Unit(name) => format!("unit {name}"),
+        ServiceRef::UserUnit(name) => format!("user unit {name}"),
+        ServiceRef::FirstUnit(names) => format!("unit {}", names.join(" or ")),
+        ServiceRef::PidFile(path, _) => format!("pid file {}", render::path(path)),
+        // Without its arguments: they may hold secrets.
+        ServiceRef::Command(command) => {
+            format!("command {}", command.argv.first().map_or_else(String::new, |program| render::path(&program.0)))
+        }
+    }
+}
+
+pub(super) fn check(app: &App) -> Result<Outcome, ToolError> {
+    let Some(path) = dirs::config_file(app.config.as_deref()) else {
+        let looked: Vec<String> = dirs::config_candidates().iter().map(|path| render::path(path)).collect();
+        return Err(ToolError::Other {
+            what: format!("there is no configuration: looked for {}", looked.join(" and ")),
+            kind: FailureKind::No,
+            hint: Some("none is needed for a known service: svc-backup targets".to_owned()),
+        });
+    };
+    match Config::read(&path) {
+        Ok(config) => {
+            let targets: Vec<&str> = config.target_names().map(|name| name.as_str()).collect();
+            let value = json!({ "file": RawPath(path.clone()), "targets": targets });
+            app.output.result(Outcome::Done, &value, || {
+                format!("{}: valid, targets: {}\n", render::path(&path), targets.join(", "))
+            })?;
+            Ok(Outcome::Done)
+        }
+        Err(DiscoverError::Invalid { findings, .. }) => {
+            let outcome = Outcome::Failed(FailureKind::Config);
+            for finding in findings {
+                let value = json!({
+                    "file": RawPath(path.clone()), "line": finding.line, "column": finding.column,
+                    "error": finding.what, "instead": finding.instead,
+                });
+                let place = format!("{}:{}:{}", render::path(&path), finding.line, finding.column);
+                app.output.result(outcome, &value, || {
+                    let instead =
+                        finding.instead.as_ref().map_or_else(String::new, |text| format!("    write: {text}\n"));
+                    format!("{place}: {}\n{instead}", render::one_line(&finding.what))
+                })?;
+            }
+            Ok(outcome)
+        }
+        Err(error) => Err(error.into()),
+    }
+}

@@ -1,0 +1,82 @@
+//! Where this user's state, configuration and home are: the only module that reads the environment for paths.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use svckit::discover::{Config, Discovery, Search};
+use svckit::world::StateDirs;
+
+use crate::error::ToolError;
+
+/// Overrides every directory of svckit's state; for tests and for people who keep several apart.
+pub const STATE_DIR_VARIABLE: &str = "SVCKIT_STATE_DIR";
+
+/// The directories of this user. Root's are the system's. A user's are all below one directory that does not depend
+/// on whether somebody is logged in: a run of cron and one of a terminal must meet at the same lock.
+///
+/// # Errors
+/// When the user has no home directory.
+pub fn state() -> Result<StateDirs, ToolError> {
+    if let Some(dir) = variable(STATE_DIR_VARIABLE) {
+        return absolute(&dir).map(StateDirs::below);
+    }
+    if rustix::process::geteuid().is_root() {
+        return Ok(StateDirs::for_root());
+    }
+    let state = match variable("XDG_STATE_HOME") {
+        Some(dir) => absolute(&dir)?,
+        None => home()
+            .ok_or_else(|| {
+                ToolError::usage(
+                    "can't tell where to keep svckit's state: this user has no home directory",
+                    format!("set {STATE_DIR_VARIABLE} to a directory of this user"),
+                )
+            })?
+            .join(".local/state"),
+    };
+    Ok(StateDirs::below(state.join("svckit")))
+}
+
+/// The home directory: the environment's, else the account's.
+#[must_use]
+pub fn home() -> Option<PathBuf> {
+    let account = || nix::unistd::User::from_uid(nix::unistd::geteuid()).ok().flatten().map(|user| user.dir);
+    variable("HOME").or_else(account).filter(|home| home.is_absolute())
+}
+
+/// The configuration: the file that was named, else the user's, else the system's, else none.
+///
+/// # Errors
+/// When a file that is there or was named can't be read or is invalid.
+pub fn discovery(named: Option<&Path>) -> Result<Discovery, ToolError> {
+    let config = match config_file(named) {
+        Some(path) => Config::read(&path)?,
+        None => Config::default(),
+    };
+    Ok(Discovery::new(config, Search::here(home())))
+}
+
+/// The file that [`discovery`] reads, if there is one.
+#[must_use]
+pub fn config_file(named: Option<&Path>) -> Option<PathBuf> {
+    if let Some(named) = named {
+        return Some(named.to_owned());
+    }
+    config_candidates().into_iter().find(|path| path.exists())
+}
+
+/// Where a configuration is looked for, in this order.
+#[must_use]
+pub fn config_candidates() -> Vec<PathBuf> {
+    let of_user = variable("XDG_CONFIG_HOME").or_else(|| home().map(|home| home.join(".config")));
+    let of_user = of_user.map(|dir| dir.join("svckit/svckit.toml"));
+    of_user.into_iter().chain(["/etc/svckit/svckit.toml".into()]).collect()
+}
+
+fn variable(name: impl AsRef<OsStr>) -> Option<PathBuf> {
+    std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, ToolError> {
+    std::path::absolute(path).map_err(ToolError::io("resolve", path))
+}

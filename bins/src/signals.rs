@@ -1,0 +1,31 @@
+//! SIGINT, SIGTERM and SIGHUP become a request to end early. None of them ends the process itself, however often it
+//! is sent: what was stopped must be started first. (After a SIGKILL the guard does that.)
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use svckit::progress::Cancel;
+
+use crate::error::ToolError;
+
+/// Installs the handlers. `on_first` runs, in an ordinary thread, when the first signal comes.
+///
+/// # Errors
+/// When the system refuses a handler, a thread or a descriptor.
+pub fn cancel_on_signal(on_first: impl Fn() + Send + 'static) -> Result<Cancel, ToolError> {
+    let cancel = Cancel::new().map_err(ToolError::io("make an eventfd for", "cancellation"))?;
+    let mut signals =
+        Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(ToolError::io("handle", "SIGINT, SIGTERM and SIGHUP"))?;
+    let to_request = cancel.clone();
+    std::thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(move || {
+            for _ in signals.forever() {
+                if !to_request.is_requested() {
+                    to_request.request();
+                    on_first();
+                }
+            }
+        })
+        .map_err(ToolError::io("start the thread for", "signals"))?;
+    Ok(cancel)
+}
