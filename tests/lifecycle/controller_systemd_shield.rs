@@ -170,8 +170,16 @@ fn the_audit() {
     sh("systemctl", ["stop", "s-audit.service"]).expect(0);
     write_unit("s-audit.service", "[Service]\nExecStart=/bin/cat /dev/ptmx\nTimeoutStopSec=7\nKillMode=mixed\n");
     reload();
-    let ids: Vec<String> = unit.kill_sources(BOUND).unwrap().into_iter().map(|source| source.id).collect();
+    let sources = unit.kill_sources(BOUND).unwrap();
+    let ids: Vec<&str> = sources.iter().map(|source| source.id.as_str()).filter(|id| *id != "pending-edits").collect();
     assert_eq!(ids, ["stop-timeout", "kill-mode-mixed", "oom-policy"]);
+
+    // Edited and not reloaded: our reload would apply it, and that is said before.
+    write_unit("s-audit.service", "[Service]\nExecStart=/bin/cat /dev/ptmx\nTimeoutStopSec=9\n");
+    let sources = unit.kill_sources(BOUND).unwrap();
+    let edits = sources.iter().find(|source| source.id == "pending-edits").expect("edits are named");
+    assert!(edits.what.contains("s-audit.service") && edits.neutralised_by.is_some(), "{edits:?}");
+    reload();
 }
 
 fn a_hold() {

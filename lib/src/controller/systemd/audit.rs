@@ -2,17 +2,21 @@
 
 use std::path::Path;
 use std::sync::LazyLock;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use regex::Regex;
+use zbus::OwnedObjectPath;
 
 use super::SystemdUnit;
+use super::bus::{self, BusError};
 use super::properties::Properties;
 use super::shield::THE_KILL;
 use crate::controller::{ControllerError, KillSource, Scope};
 
 /// A script that a command runs is read up to this size.
 const SCRIPT_MAX: u64 = 256 * 1024;
+/// For the look at every loaded unit; a host with more than can be asked in this time is told of those that were.
+const EDITS_MAX: Duration = Duration::from_secs(3);
 const BY_NO_KILL: &str = "the shield: SendSIGKILL=no, or SIGTERM as the final signal";
 
 impl SystemdUnit {
@@ -32,6 +36,35 @@ impl SystemdUnit {
             });
         }
         Ok(found)
+    }
+}
+
+impl SystemdUnit {
+    /// A reload also applies what an administrator has half edited elsewhere. It kills nothing, and is said before.
+    pub(super) fn edits_that_a_reload_applies(&self) -> Result<Option<KillSource>, ControllerError> {
+        let edited = self.edited_units().map_err(|error| self.failed("audit", error))?;
+        Ok((!edited.is_empty()).then(|| KillSource {
+            id: "pending-edits".to_owned(),
+            what: format!("the reload for the shield also applies edited unit files of {}", edited.join(", ")),
+            neutralised_by: Some("no kill: they take effect as after `systemctl daemon-reload`".to_owned()),
+        }))
+    }
+
+    fn edited_units(&self) -> Result<Vec<String>, BusError> {
+        type Listed = (String, String, String, String, String, String, OwnedObjectPath, u32, String, OwnedObjectPath);
+        let until = Instant::now() + EDITS_MAX;
+        let mut edited = Vec::new();
+        for unit in bus::parsed::<Vec<Listed>>(&self.bus.manager("ListUnits", ())?)? {
+            if unit.2 != "loaded" || Instant::now() > until {
+                continue;
+            }
+            // A unit that is gone by now has no edits.
+            let needs = self.bus.property(unit.6.as_str(), "org.freedesktop.systemd1.Unit", "NeedDaemonReload");
+            if needs.is_ok_and(|needs| bool::try_from(needs).is_ok_and(|needs| needs)) {
+                edited.push(unit.0);
+            }
+        }
+        Ok(edited)
     }
 }
 

@@ -111,8 +111,18 @@ pub(super) fn processes_below(directories: &[PathBuf]) -> std::io::Result<Vec<Pr
 
 fn pids_of(group: &Path, pids: &mut BTreeSet<i32>) -> std::io::Result<()> {
     match std::fs::read_to_string(group.join("cgroup.procs")) {
-        // 0 is a process of a pid namespace that we can't see.
-        Ok(text) => pids.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()).filter(|pid| *pid > 0)),
+        Ok(text) => {
+            for pid in text.lines().filter_map(|line| line.parse::<i32>().ok()) {
+                // 0 stands for a process of a pid namespace that we don't see: it is there, and can't be named.
+                if pid == 0 {
+                    return Err(std::io::Error::other(format!(
+                        "{} has a process that is not visible from this pid namespace",
+                        group.display()
+                    )));
+                }
+                pids.insert(pid);
+            }
+        }
         Err(error) if is_gone(&error) => {}
         // A threaded group has no list of its own: its threads' processes are in the group above.
         Err(error) if error.raw_os_error() == Some(rustix::io::Errno::OPNOTSUPP.raw_os_error()) => {}

@@ -9,6 +9,7 @@ mod audit;
 mod bus;
 mod cgroup;
 mod dropin;
+mod errors;
 mod graph;
 mod log;
 mod name;
@@ -30,6 +31,7 @@ pub use self::transient::{is_available, start_transient};
 use self::bus::{Bus, BusError, MANAGER, MANAGER_PATH};
 use self::cgroup::Hierarchies;
 use self::dropin::{Life, Paths};
+use self::errors::{failed, job_result_for_people, label_of, refuse_unusable};
 use self::properties::Properties;
 use self::watch::Watch;
 use super::{Activity, ControllerError, KillSource, Scope, ServiceController, ServiceSpec, ServiceState, Trigger};
@@ -330,7 +332,9 @@ impl ServiceController for SystemdUnit {
     }
 
     fn kill_sources(&self, stop_wait_max: Duration) -> Result<Vec<KillSource>, ControllerError> {
-        self.kill_sources_of(&self.unit("audit")?, stop_wait_max)
+        let mut sources = self.kill_sources_of(&self.unit("audit")?, stop_wait_max)?;
+        sources.extend(self.edits_that_a_reload_applies()?);
+        Ok(sources)
     }
 
     fn dependants(&self) -> Result<Vec<Box<dyn ServiceController>>, ControllerError> {
@@ -361,72 +365,4 @@ impl ServiceController for SystemdUnit {
 fn load_unit(bus: &Bus, name: &str) -> Result<String, BusError> {
     let message = bus.manager("LoadUnit", (name.to_owned(),))?;
     Ok(bus::parsed::<OwnedObjectPath>(&message)?.to_string())
-}
-
-/// A unit that is masked, or whose file is gone while it runs, can still be stopped.
-fn refuse_unusable(unit: &Properties, label: &str) -> Result<(), ControllerError> {
-    let runs = unit.text("ActiveState").is_some_and(|state| state != "inactive");
-    let service = label.to_owned();
-    match unit.text("LoadState") {
-        Some("not-found") if !runs => {
-            Err(ControllerError::NotFound { service, reason: "systemd finds no unit of this name".to_owned() })
-        }
-        Some(bad @ ("bad-setting" | "error")) if !runs => Err(ControllerError::Failed {
-            action: "load",
-            service,
-            reason: format!("its unit file is not usable ({bad}); `systemd-analyze verify` says where"),
-        }),
-        _ => Ok(()),
-    }
-}
-
-fn label_of(name: &str, scope: Scope) -> String {
-    match scope {
-        Scope::System => format!("unit {name}"),
-        Scope::User => format!("user unit {name}"),
-    }
-}
-
-fn manager_of(scope: Scope) -> &'static str {
-    match scope {
-        Scope::System => "systemd on the system bus",
-        Scope::User => "systemd on the user's bus",
-    }
-}
-
-fn failed(action: &'static str, service: &str, scope: Scope, error: BusError) -> ControllerError {
-    let service = service.to_owned();
-    match error {
-        BusError::Unreachable(reason) => ControllerError::Unreachable { manager: manager_of(scope).to_owned(), reason },
-        BusError::Malformed(_) => ControllerError::Failed { action, service, reason: error.to_string() },
-        BusError::Refused { name, message } => {
-            let reason = if message.is_empty() { name.clone() } else { message };
-            match name.rsplit('.').next().unwrap_or_default() {
-                "NoSuchUnit" | "UnknownObject" => ControllerError::NotFound { service, reason },
-                "AccessDenied" | "InteractiveAuthorizationRequired" | "AuthFailed" => {
-                    ControllerError::Permission { action, service, reason }
-                }
-                "UnitMasked" => ControllerError::Unsafe {
-                    action,
-                    service,
-                    reason: format!(
-                        "{reason}: somebody made sure that it does not start; `systemctl unmask` undoes it"
-                    ),
-                },
-                "InvalidArgs" => ControllerError::Invalid { service, reason },
-                _ => ControllerError::Failed { action, service, reason },
-            }
-        }
-    }
-}
-
-fn job_result_for_people(result: &str) -> &str {
-    match result {
-        "assert" => "an assertion of the unit is not met (a hold, or its own AssertPathExists= and the like)",
-        "dependency" => "a unit that it requires did not start",
-        "failed" => "it failed",
-        "timeout" => "it timed out",
-        "skipped" => "its conditions are not met",
-        other => other,
-    }
 }
