@@ -9,6 +9,7 @@ mod common;
 mod error;
 mod lifecycle;
 mod request;
+mod restore;
 mod resume;
 mod store;
 mod verification;
@@ -20,17 +21,6 @@ pub use request::{
     BackupMode, BackupReport, BackupRequest, Includes, RestoreReport, RestoreRequest, ResumeReport, Resumed,
     ServiceOptions, ServiceReport,
 };
-
-/// Restores.
-///
-/// # Errors
-/// Always, for now.
-pub fn restore(
-    _context: &crate::quiesce::Context,
-    _service: Option<&dyn crate::controller::ServiceController>,
-    _request: &RestoreRequest,
-) -> Result<RestoreReport, OperationError> {
-    Err(common::refused("restore", "not available yet", crate::failure::FailureKind::Failed))
-}
+pub use restore::restore;
 pub use resume::{guard, resume};
 pub use store::{Expired, ListedBackup, VerifiedBackup, expire, list, verify};

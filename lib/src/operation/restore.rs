@@ -92,8 +92,7 @@ fn choose(
     }
     let mut last_error = None;
     for found in store.backups(&request.target).during(what)?.into_iter().rev() {
-        let checked =
-            found.backup.and_then(|backup| backup.verify_hashes(&context.cancel).map(|()| backup));
+        let checked = found.backup.and_then(|backup| backup.verify_hashes(&context.cancel).map(|()| backup));
         match checked {
             Ok(backup) => return Ok(backup),
             Err(error) => {
@@ -124,7 +123,8 @@ fn items(backup: &Backup, request: &RestoreRequest, what: &str) -> Result<Vec<It
     for payload in payloads {
         let target = if to_directory {
             let name = payload.source.file_name();
-            let name = name.ok_or_else(|| refused(what, "a database in the backup has no name", FailureKind::Unverified))?;
+            let name =
+                name.ok_or_else(|| refused(what, "a database in the backup has no name", FailureKind::Unverified))?;
             request.to.join(name)
         } else {
             request.to.clone()
@@ -177,9 +177,7 @@ fn stage(context: &Context, backup: &Backup, items: &[Item], what: &str) -> Resu
     for item in items {
         context.observer.step(&format!("extracting {}", item.target.display()));
         DirBuilder::new().mode(0o700).create(&item.staging).at("create the directory", &item.staging).during(what)?;
-        backup
-            .extract(&item.payload, &item.staging, &context.cancel, context.observer.as_ref())
-            .during(what)?;
+        backup.extract(&item.payload, &item.staging, &context.cancel, context.observer.as_ref()).during(what)?;
         sqlite::validate(&item.staged, &context.cancel, context.observer.as_ref()).during(what)?;
     }
     Ok(())
@@ -274,7 +272,9 @@ fn without_service(
                 what: what.to_owned(),
                 reason: format!("process {} has {} open", opener.process.pid, item.target.display()),
                 kind: FailureKind::WriteInFlight,
-                hint: Some("name the service (--unit, --pid-file), so that it can be stopped for the restore".to_owned()),
+                hint: Some(
+                    "name the service (--unit, --pid-file), so that it can be stopped for the restore".to_owned(),
+                ),
             });
         }
     }

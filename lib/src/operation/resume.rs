@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::common::refused;
 use super::error::{During, OperationError};
 use super::request::{ResumeReport, Resumed};
+use crate::database::sqlite::replace;
 use crate::failure::{Failure, FailureKind};
 use crate::journal::{Journal, OpenEntry};
 use crate::lock::{Holder, LockError, OperationLock, Wait};
@@ -112,10 +113,11 @@ fn lock_entry(context: &Context, entry: &OpenEntry, wait: Wait) -> Result<Operat
 
 /// Databases first, while nothing can start the service; then the services. The caller holds the entry's locks.
 pub(super) fn replay_entry(mut entry: OpenEntry, mode: ResumeMode) -> Result<Replayed, OperationError> {
-    let replaced: Vec<RawPath> = Vec::new();
-    if let Some(replacement) = entry.entry().replacements.first() {
+    let mut replaced = Vec::new();
+    for replacement in entry.entry().replacements.clone() {
         let what = format!("finish the replacement of {}", replacement.target.0.display());
-        return Err(refused(&what, "not available", FailureKind::Failed));
+        replace::roll_forward(&replacement).during(what)?;
+        replaced.push(replacement.target);
     }
     if !replaced.is_empty() {
         entry.update(|entry| entry.replacements.clear()).during("write the journal")?;

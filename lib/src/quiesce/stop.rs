@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::error::StopError;
-use super::fenced_kill::{Fence, Watch, fenced_kill};
+use super::fenced_kill::fenced_kill;
 use super::guard::Guard;
 use super::member::{Member, members, wait_for};
 use super::policy::{Step, StopPolicy, next_step};
@@ -13,7 +13,7 @@ use super::{Context, StopOutcome, StopPlan};
 use crate::controller::{Activity, ServiceController};
 use crate::journal::{Entry, JOURNAL_VERSION, Journal, JournalError, OpenEntry, ServiceStage};
 use crate::lock::OperationLock;
-use crate::sqlite_locks::{self, WriteState};
+use crate::sqlite_locks::{self, Fence, Watch, WriteState};
 use crate::world::{ProcessId, clock};
 
 /// How long a killed process may take to be gone.
@@ -154,14 +154,14 @@ fn stop_one(
 ) -> Result<StopOutcome, StopError> {
     let member = &quiesced.members[index];
     let controller = &*member.handle;
-    let mut watch = Watch::new(&quiesced.databases);
-    watch.observe();
+    let watch = Watch::new(quiesced.databases.clone());
+    observe(&watch);
     controller.request_stop()?;
     let began = Instant::now();
     let mut sent = 0;
     let mut fence: Option<Fence> = None;
     let why = loop {
-        watch.observe();
+        observe(&watch);
         let state = controller.state()?;
         if !matches!(state.activity, Activity::Up | Activity::Stopping | Activity::Starting)
             && controller.processes()?.is_empty()
@@ -233,6 +233,13 @@ fn give_up(
         Err(reason) if cancelled => StopError::TimedOut { service, waited_s, why: reason },
         Err(reason) => StopError::NoFence { service, reason },
     })
+}
+
+/// What is not seen is no evidence: the fence refuses then, later.
+fn observe(watch: &Watch) {
+    if let Err(error) = watch.observe() {
+        tracing::debug!(%error, "the locks of the service's databases could not be observed");
+    }
 }
 
 fn any_write(databases: &[PathBuf]) -> WriteState {
