@@ -54,7 +54,8 @@ pub(super) fn take_raw(request: &SnapshotRequest<'_>) -> Result<RawSet, SqliteEr
     }
     let mut done_before = 0;
     for (from, target) in work {
-        let progress = Progress { observer: request.observer, cancel: request.cancel, done_before, total };
+        let progress =
+            Progress { observer: request.observer, cancel: request.cancel, done_before, total, deadline: None };
         request.observer.step(&format!("copying {}", from.path().display()));
         let len = from.file().metadata().at("look at", from.path())?.len();
         copy_bytes(from.file(), from.path(), &create(&target)?, &target, len, progress)?;

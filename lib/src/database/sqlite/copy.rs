@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{copy_file_range, ioctl_ficlone};
 use rustix::io::Errno;
@@ -25,6 +26,25 @@ pub(super) struct Progress<'a> {
     pub(super) cancel: &'a Cancel,
     pub(super) done_before: u64,
     pub(super) total: u64,
+    /// When writers must not be kept waiting any longer, and how long that was to be in all.
+    pub(super) deadline: Option<(Instant, Duration)>,
+}
+
+impl Progress<'_> {
+    /// `done` bytes of `path` are through; whether there may be more.
+    fn go_on(&self, path: &Path, done: u64) -> Result<(), SqliteError> {
+        if self.cancel.is_requested() {
+            return Err(SqliteError::Cancelled { what: "copying", path: path.to_owned() });
+        }
+        match self.deadline {
+            Some((until, hold_max)) if Instant::now() > until => {
+                let through = (self.done_before + done).max(1);
+                let factor = self.total.max(through) as f64 / through as f64;
+                Err(SqliteError::HoldTooLong { path: path.to_owned(), estimate: hold_max.mul_f64(factor), hold_max })
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Creates a copy for writing; one that is there already is an error.
@@ -56,9 +76,7 @@ pub(super) fn copy_bytes(
     let mut by_kernel = true;
     let mut buffer = Vec::new();
     while at < len {
-        if progress.cancel.is_requested() {
-            return Err(SqliteError::Cancelled { what: "copying", path: from_path.to_owned() });
-        }
+        progress.go_on(from_path, at)?;
         let want = usize::try_from(len - at).unwrap_or(CHUNK).min(CHUNK);
         let moved = if by_kernel {
             let (mut from_at, mut to_at) = (at, at);
@@ -129,12 +147,9 @@ impl Stamp {
     }
 
     /// When it was written or changed last, as time since the epoch.
-    pub(super) fn last_change(&self) -> std::time::Duration {
+    pub(super) fn last_change(&self) -> Duration {
         let (seconds, nanoseconds) = self.modified.max(self.changed);
-        std::time::Duration::new(
-            u64::try_from(seconds).unwrap_or(0),
-            u32::try_from(nanoseconds).unwrap_or(0).min(999_999_999),
-        )
+        Duration::new(u64::try_from(seconds).unwrap_or(0), u32::try_from(nanoseconds).unwrap_or(0).min(999_999_999))
     }
 }
 

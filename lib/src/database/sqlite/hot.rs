@@ -43,14 +43,7 @@ pub fn snapshot_hot(request: &SnapshotRequest<'_>) -> Result<Vec<Snapshot>, Sqli
             clear(&copy_path(request.into, member.index))?;
         }
         match attempt(request, &members, hold)? {
-            Outcome::Done(mut snapshots) => {
-                for snapshot in &mut snapshots {
-                    recover(&snapshot.file)?;
-                    snapshot.bytes = std::fs::metadata(&snapshot.file).at("look at", &snapshot.file)?.len();
-                }
-                snapshots.sort_by_key(|s| request.databases.iter().position(|path| *path == s.source));
-                return Ok(snapshots);
-            }
+            Outcome::Done(at) => return finish(request, &members, &at),
             Outcome::Written { path, held_for } => {
                 // The copy just made measured how long writers would have to wait.
                 if held_for > request.fence_hold_max {
@@ -70,7 +63,7 @@ pub fn snapshot_hot(request: &SnapshotRequest<'_>) -> Result<Vec<Snapshot>, Sqli
 }
 
 enum Outcome {
-    Done(Vec<Snapshot>),
+    Done(Vec<Instantly>),
     /// Somebody wrote this database during the copy, which took so long.
     Written {
         path: std::path::PathBuf,
@@ -79,20 +72,40 @@ enum Outcome {
 }
 
 /// What was true of a member at the instant.
-struct Instantly {
-    stamps: [Option<Stamp>; 3],
+pub(super) struct Instantly {
+    pub(super) stamps: [Option<Stamp>; 3],
     change_counter: u32,
-    mark: Option<WalMark>,
+    pub(super) mark: Option<WalMark>,
     hot_journal: bool,
     racy: bool,
-    stall: Duration,
-    locked_at: Instant,
+    pub(super) stall: Duration,
+}
+
+impl Instantly {
+    /// In a rollback mode, or with the mark still to be read.
+    pub(super) fn of(member: &Member) -> Result<Self, SqliteError> {
+        let stamps = member.stamps()?;
+        Ok(Self {
+            racy: stamps[0].is_none_or(|stamp| now().saturating_sub(stamp.last_change()) < STAMP_GRAIN),
+            stamps,
+            change_counter: super::header::identify_open(&member.db)?.change_counter,
+            mark: None,
+            hot_journal: false,
+            stall: Duration::ZERO,
+        })
+    }
+
+    /// Of the database itself, in bytes.
+    pub(super) fn len(&self) -> u64 {
+        self.stamps[0].map_or(0, |stamp| stamp.len)
+    }
 }
 
 fn attempt(request: &SnapshotRequest<'_>, members: &[Member], hold: bool) -> Result<Outcome, SqliteError> {
     settle(request, members)?;
-    let mut at = lock_and_mark(request, members, hold)?;
-    let total = members.iter().map(|member| member.identity.bytes).sum();
+    let (mut at, locked_at) = lock_and_mark(request, members, hold)?;
+    let total = at.iter().map(Instantly::len).sum();
+    let deadline = hold.then(|| (locked_at + request.fence_hold_max, request.fence_hold_max));
     let mut done_before = 0;
     let began = Instant::now();
     // Those whose writers may be waiting come first.
@@ -100,26 +113,40 @@ fn attempt(request: &SnapshotRequest<'_>, members: &[Member], hold: bool) -> Res
     sequence.sort_by_key(|i| matches!(members[*i].usage, Usage::Wal(_)));
     for i in sequence {
         let (member, at) = (&members[i], &mut at[i]);
-        let progress = Progress { observer: request.observer, cancel: request.cancel, done_before, total };
+        // Only those whose writers wait have to be through by then.
+        let deadline = deadline.filter(|_| matches!(member.usage, Usage::Rollback));
+        let progress = Progress { observer: request.observer, cancel: request.cancel, done_before, total, deadline };
         request.observer.step(&format!("copying {}", member.path.display()));
         copy_member(request.into, member, at, progress)?;
-        done_before += member.identity.bytes;
+        done_before += at.len();
         if !is_unchanged(request, member, at, hold)? {
             return Ok(Outcome::Written { path: member.path.clone(), held_for: began.elapsed() });
         }
         member.db.unlock(DB_SHARED)?;
         if hold && matches!(member.usage, Usage::Rollback) {
-            at.stall = at.locked_at.elapsed();
+            at.stall = locked_at.elapsed();
         }
     }
-    let snapshots = members.iter().zip(&at).map(|(member, at)| Snapshot {
-        source: member.path.clone(),
-        file: copy_path(request.into, member.index),
-        bytes: 0,
-        journal_mode: member.identity.journal_mode,
-        stall: at.stall,
-    });
-    Ok(Outcome::Done(snapshots.collect()))
+    Ok(Outcome::Done(at))
+}
+
+/// Brings into the copies what was copied beside them.
+pub(super) fn finish(
+    request: &SnapshotRequest<'_>,
+    members: &[Member],
+    at: &[Instantly],
+) -> Result<Vec<Snapshot>, SqliteError> {
+    let mut snapshots = Vec::new();
+    for (member, at) in members.iter().zip(at) {
+        let file = copy_path(request.into, member.index);
+        recover(&file)?;
+        let bytes = std::fs::metadata(&file).at("look at", &file)?.len();
+        let journal_mode = member.identity.journal_mode;
+        snapshots
+            .push((member.index, Snapshot { source: member.path.clone(), file, bytes, journal_mode, stall: at.stall }));
+    }
+    snapshots.sort_by_key(|(index, _)| *index);
+    Ok(snapshots.into_iter().map(|(_, snapshot)| snapshot).collect())
 }
 
 /// Waits until the last change of every quiet file is old enough for a further one to carry another time stamp.
@@ -142,7 +169,11 @@ fn settle(request: &SnapshotRequest<'_>, members: &[Member]) -> Result<(), Sqlit
 }
 
 /// Takes every member's locks, and then reads what is true of all of them at one instant.
-fn lock_and_mark(request: &SnapshotRequest<'_>, members: &[Member], hold: bool) -> Result<Vec<Instantly>, SqliteError> {
+fn lock_and_mark(
+    request: &SnapshotRequest<'_>,
+    members: &[Member],
+    hold: bool,
+) -> Result<(Vec<Instantly>, Instant), SqliteError> {
     let until = Instant::now() + request.fence_hold_max;
     let cancel = request.cancel;
     let several = members.len() > 1;
@@ -171,36 +202,34 @@ fn lock_and_mark(request: &SnapshotRequest<'_>, members: &[Member], hold: bool) 
                 Usage::Wal(shm) => Some(member.mark(shm, until, cancel)?),
                 Usage::Rollback | Usage::Quiet => None,
             };
-        let stamps = member.stamps()?;
-        let racy = stamps[0].is_none_or(|stamp| now().saturating_sub(stamp.last_change()) < STAMP_GRAIN);
-        all.push(Instantly {
-            stamps,
-            change_counter: super::header::identify_open(&member.db)?.change_counter,
-            mark,
-            hot_journal: mark.is_none() && member.has_hot_journal()?,
-            racy,
-            stall: Duration::ZERO,
-            locked_at,
-        });
+        let mut at = Instantly::of(member)?;
+        at.hot_journal = mark.is_none() && member.has_hot_journal()?;
+        at.mark = mark;
+        all.push(at);
     }
     for (member, at) in members.iter().zip(&mut all) {
         match &member.usage {
             Usage::Wal(shm) if several => {
                 shm.unlock(SHM_WRITE)?;
-                at.stall = at.locked_at.elapsed();
+                at.stall = locked_at.elapsed();
             }
             // A hot journal is rolled back by the next who comes: only our lock keeps it as it is.
             Usage::Rollback if !hold && !at.hot_journal => {
                 member.db.unlock(DB_SHARED)?;
-                at.stall = at.locked_at.elapsed();
+                at.stall = locked_at.elapsed();
             }
             _ => {}
         }
     }
-    Ok(all)
+    Ok((all, locked_at))
 }
 
-fn copy_member(into: &Path, member: &Member, at: &Instantly, progress: Progress<'_>) -> Result<(), SqliteError> {
+pub(super) fn copy_member(
+    into: &Path,
+    member: &Member,
+    at: &Instantly,
+    progress: Progress<'_>,
+) -> Result<(), SqliteError> {
     let target = copy_path(into, member.index);
     let copy = create(&target)?;
     // The length of the instant: the one that was seen before the lock may be shorter.
@@ -268,12 +297,12 @@ fn is_unchanged(
     }
 }
 
-fn same_content(now: Option<Stamp>, then: Option<Stamp>) -> bool {
+pub(super) fn same_content(now: Option<Stamp>, then: Option<Stamp>) -> bool {
     matches!((now, then), (Some(now), Some(then)) if now.same_content(&then))
 }
 
 /// Removes what an attempt before this one left.
-fn clear(copy: &Path) -> Result<(), SqliteError> {
+pub(super) fn clear(copy: &Path) -> Result<(), SqliteError> {
     for path in [copy.to_owned(), beside(copy, "-wal"), beside(copy, "-journal"), beside(copy, "-shm")] {
         match std::fs::remove_file(&path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}

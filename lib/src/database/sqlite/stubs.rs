@@ -29,7 +29,7 @@ pub(super) enum Schema {
     /// It opens with these stand-ins; with none, everything can be judged.
     Opens(Stubs),
     /// It does not open, with this answer of SQLite.
-    Closed(Stubs, rusqlite::Error),
+    Closed(rusqlite::Error),
 }
 
 impl Stubs {
@@ -91,22 +91,22 @@ pub(super) fn find(copy: &Path) -> Result<Schema, SqliteError> {
         let named = |prefix: &str| {
             let (_, rest) = text.split_once(prefix)?;
             // rusqlite adds ` in SQL at offset N` lines to some answers.
-            Some(rest.split([' ', '\n']).next().unwrap_or(rest).to_owned())
+            Some(rest.split([' ', '\n', '(']).next().unwrap_or(rest).to_owned())
         };
         let (list, name) = if let Some(name) = named("no such collation sequence: ") {
             (&mut stubs.collations, name)
-        } else if let Some(name) = named("no such function: ") {
+        } else if let Some(name) = named("no such function: ").or_else(|| named("unknown function: ")) {
             (&mut stubs.functions, name)
         } else if let Some(name) = named("unknown tokenizer: ") {
             (&mut stubs.tokenizers, name)
         } else {
-            return Ok(Schema::Closed(stubs, error));
+            return Ok(Schema::Closed(error));
         };
         if list.contains(&name) {
             // A stand-in that does not help.
-            return Ok(Schema::Closed(stubs, error));
+            return Ok(Schema::Closed(error));
         }
         list.push(name);
     }
-    Ok(Schema::Closed(stubs, rusqlite::Error::InvalidQuery))
+    Ok(Schema::Closed(rusqlite::Error::InvalidQuery))
 }

@@ -59,17 +59,24 @@ pub fn validate(copy: &Path, cancel: &Cancel, observer: &dyn Observer) -> Result
         }
     }
     let mut rungs = vec!["header".to_owned()];
-    let connection = open_still(copy)?;
+    let connection = damaged(open_still(copy))?;
     let mut facts = damaged(facts::read(&connection, copy, &identity))?;
     let tables = damaged(facts::ordinary_tables(&connection, copy))?;
     drop(connection);
 
     let (stubs, without_virtual) = match damaged(stubs::find(copy))? {
         Schema::Opens(stubs) => (stubs, None),
-        Schema::Closed(stubs, error) => {
+        Schema::Closed(error) => {
             observer.notice(&format!("checking {} without its virtual tables: {error}", copy.display()));
             facts.without.push(format!("virtual tables: {error}"));
-            (stubs, Some(Scratch::without_virtual_tables(copy, cancel, observer)?))
+            let scratch = Scratch::without_virtual_tables(copy, cancel, observer)?;
+            // What else is missing shows only now.
+            match damaged(stubs::find(&scratch.path))? {
+                Schema::Opens(stubs) => (stubs, Some(scratch)),
+                Schema::Closed(source) => {
+                    return Err(corrupt_or(SqliteError::Sqlite { action: "open", path: copy.to_owned(), source }));
+                }
+            }
         }
     };
     facts.without.extend(stubs.names());
@@ -171,7 +178,7 @@ impl Shared<'_> {
 
     fn connection<'c>(&self, open: &'c mut Option<Connection>) -> Result<&'c Connection, SqliteError> {
         if open.is_none() {
-            let mut connection = open_still(self.copy)?;
+            let mut connection = damaged(open_still(self.copy))?;
             self.stubs.register(&connection, self.copy)?;
             let cancel = self.cancel.clone();
             let ended = connection.progress_handler(20_000, Some(move || cancel.is_requested()));
@@ -276,7 +283,7 @@ impl Scratch {
         scratch.remove();
         let from = std::fs::File::open(copy).at("open", copy)?;
         let len = from.metadata().at("look at", copy)?.len();
-        let progress = Progress { observer, cancel, done_before: 0, total: len };
+        let progress = Progress { observer, cancel, done_before: 0, total: len, deadline: None };
         copy_bytes(&from, copy, &create(&scratch.path)?, &scratch.path, len, progress)?;
         let change = || -> rusqlite::Result<()> {
             let connection = Connection::open(&scratch.path)?;

@@ -1,7 +1,10 @@
 //! Against real SQLite writers in other processes.
 
+mod fenced_and_cold;
 mod hot;
+mod input;
 mod replace;
+mod service_schema;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
