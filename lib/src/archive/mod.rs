@@ -13,6 +13,7 @@
 //!     .partial-ID/                     a draft
 //!     .scratch-ID/                     its scratch space: copies for verification
 //!     .expired-ID/                     a backup that is being removed
+//!   .scratch-verify-ID/                scratch space of a later verification
 //! ```
 //!
 //! Invariants:
@@ -36,6 +37,7 @@ mod files;
 mod manifest;
 pub mod retention;
 mod rights;
+mod scratch;
 mod space;
 mod store;
 mod sums;
@@ -50,6 +52,7 @@ pub use backup::Backup;
 pub use draft::{Check, Checked, Draft};
 pub use error::ArchiveError;
 pub use manifest::{Codec, MANIFEST, Manifest, Payload, PayloadKind, VERSION};
+pub use scratch::Scratch;
 pub use space::{Estimate, TreeSize};
 pub use store::{Found, Store};
 pub use tree::TreeRequest;

@@ -17,7 +17,16 @@ pub(super) const LOCK: &str = ".lock";
 /// Held while it lives. The file stays: removing it would let two processes lock two files of one name.
 #[derive(Debug)]
 pub(super) struct TargetLock {
-    _file: File,
+    file: File,
+}
+
+impl Drop for TargetLock {
+    /// Closing alone is not enough: a child that another thread forks at this moment has a copy of the descriptor until
+    /// it executes its program, and the next operation would be refused. Nobody else is ever to have this lock, so
+    /// that, other than an operation's, it may be unlocked.
+    fn drop(&mut self) {
+        let _closed_next = flock(&self.file, FlockOperation::Unlock);
+    }
 }
 
 impl TargetLock {
@@ -43,6 +52,6 @@ impl TargetLock {
         }
         // The record only informs, and expiring must be possible on a full disk.
         let _unrecorded_on_a_full_disk = holder.write_to(&mut file);
-        Ok(Self { _file: file })
+        Ok(Self { file })
     }
 }

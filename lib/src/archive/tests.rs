@@ -179,7 +179,15 @@ fn who_lists_meanwhile_never_sees_half_a_backup() {
     let bed = Bed::new();
     drop(bed.publish(100));
     let done = std::sync::atomic::AtomicBool::new(false);
+    /// Also when an assertion fails: the reader must not go on for ever.
+    struct DoneAtEnd<'a>(&'a std::sync::atomic::AtomicBool);
+    impl Drop for DoneAtEnd<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, std::sync::atomic::Ordering::SeqCst);
+        }
+    }
     std::thread::scope(|scope| {
+        let end = DoneAtEnd(&done);
         let reader = scope.spawn(|| {
             let mut looks = 0;
             while !done.load(std::sync::atomic::Ordering::SeqCst) || looks == 0 {
@@ -196,7 +204,7 @@ fn who_lists_meanwhile_never_sees_half_a_backup() {
             drop(bed.publish(100));
             bed.store.expire(&bed.target, &policy, &holder(), &bed.cancel).unwrap();
         }
-        done.store(true, std::sync::atomic::Ordering::SeqCst);
+        drop(end);
         reader.join().unwrap();
     });
 }
