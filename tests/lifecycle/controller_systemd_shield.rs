@@ -248,6 +248,7 @@ fn a_persistent_hold() {
     write_unit("svc-resume.service", "[Service]\nExecStart=/bin/true\n[Install]\nWantedBy=multi-user.target\n");
     sh("systemctl", ["enable", "svc-resume.service"]).expect(0);
     controller.hold(true).unwrap();
+    controller.hold(false).unwrap();
     assert_ne!(unit.systemctl("start").status, 0);
     assert!(unit.property("After").contains("svc-resume.service"));
     assert!(Path::new("/var/lib/svckit/hold/s-persistent.service").exists());

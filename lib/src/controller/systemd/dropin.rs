@@ -13,6 +13,8 @@ use crate::world::disk::{AtPath, DiskError, create_private_dir, parent_of, remov
 
 const SHIELD: &str = "zzz-svckit.conf";
 const HOLD: &str = "zzz-svckit-hold.conf";
+/// Another name: a file in /etc hides one of the same name in /run.
+const HOLD_PERSISTENT: &str = "zzz-svckit-hold-persistent.conf";
 
 /// Whether something is to outlive a reboot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,7 +72,7 @@ impl Paths {
     pub(super) fn hold(&self, life: Life) -> Option<PathBuf> {
         match life {
             Life::UntilReboot => Some(self.in_unit_dir(&self.runtime, HOLD)),
-            Life::Persistent => self.persistent.as_ref().map(|root| self.in_unit_dir(root, HOLD)),
+            Life::Persistent => self.persistent.as_ref().map(|root| self.in_unit_dir(root, HOLD_PERSISTENT)),
         }
     }
 
