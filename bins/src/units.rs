@@ -30,8 +30,8 @@ pub const UNITS: [(&str, &str); 3] = [
 /// When a file can't be written or systemd refuses.
 pub fn install(app: &App, args: &InstallUnitsArgs) -> Result<Outcome, ToolError> {
     let program = std::env::current_exe().map_err(ToolError::io("find", "the program that runs"))?;
-    let bin_dir = program.parent().unwrap_or(Path::new("/usr/bin")).to_owned();
-    let bin_dir = usable_in_a_unit(&bin_dir)?;
+    let beside = program.parent().unwrap_or(Path::new("/usr/bin"));
+    let bin_dir = usable_in_a_unit(args.bin_dir.as_deref().unwrap_or(beside))?;
     for (name, template) in UNITS {
         let text = template.replace("@BINDIR@", bin_dir);
         let path = args.dir.join(name);

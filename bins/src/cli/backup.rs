@@ -249,4 +249,7 @@ pub struct InstallUnitsArgs {
     /// Print them, and write nothing
     #[arg(long)]
     pub dry_run: bool,
+    /// Where the programs will be [default: where this one is]
+    #[arg(long, value_name = "DIR", hide = true)]
+    pub bin_dir: Option<PathBuf>,
 }

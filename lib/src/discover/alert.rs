@@ -1,7 +1,8 @@
 //! Telling somebody how a run went: a command after a failure, and pings as healthchecks.io understands them.
 
+use std::io::Write;
 use std::os::fd::AsFd;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::failure::{Failure, FailureKind};
@@ -50,20 +51,49 @@ impl Failure for AlertError {
     }
 }
 
-/// Pings the address: as it is for success, with `/start` or `/fail` after its path for the others. Bounded by 10 s.
+/// Pings the address: as it is for success, with `/start` or `/fail` after its path for the others. Bounded by 15 s.
+///
+/// `https` goes through curl(1): the library links no TLS of its own. The address reaches it through a pipe, not
+/// through its arguments, which every user of the machine could read.
 ///
 /// # Errors
 /// When it is not taken, in words that don't give the address away.
 pub fn ping(address: &str, event: Event) -> Result<(), AlertError> {
+    let address = with_event(address, event);
+    if address.starts_with("https://") {
+        return ping_by_curl(&address).map_err(|reason| AlertError::Ping { reason });
+    }
     let agent: ureq::Agent = ureq::Agent::config_builder()
         .timeout_global(Some(PING_WAIT_MAX))
         .max_redirects(0)
         .max_redirects_will_error(false)
         .build()
         .into();
-    match agent.get(with_event(address, event)).call() {
+    match agent.get(address).call() {
         Ok(_) => Ok(()),
         Err(error) => Err(AlertError::Ping { reason: in_general(&error) }),
+    }
+}
+
+fn ping_by_curl(address: &str) -> Result<(), String> {
+    if address.contains(|c: char| c.is_control() || c == '"' || c == '\\') {
+        return Err("it is no address".to_owned());
+    }
+    let mut child = Command::new("curl")
+        .args(["--config", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(|error| format!("an https address needs curl, which can't be started: {error}"))?;
+    let seconds = PING_WAIT_MAX.as_secs();
+    let config = format!("url = \"{address}\"\nsilent\nfail\ngloboff\nproto = \"=https\"\nmax-time = {seconds}\n");
+    // A curl that ended without reading says why by its status.
+    let _read_or_ended = child.stdin.take().map(|mut stdin| stdin.write_all(config.as_bytes()));
+    match wait_for(child, PING_WAIT_MAX + COMMAND_END_MAX).map_err(|error| error.kind().to_string())? {
+        None => Err("curl did not end".to_owned()),
+        Some(status) if status.success() => Ok(()),
+        Some(status) => Err(format!("curl ended with {status}; curl(1) tells what that means")),
     }
 }
 
@@ -100,43 +130,39 @@ pub fn run_on_failure(argv: &[String], target: &str, reason: &str) -> Result<(),
     let failed = |reason: String| AlertError::Command { program: program.clone(), reason };
     // An argument can't hold a NUL.
     let reason = reason.replace('\0', " ");
-    let mut child = Command::new(program)
+    let child = Command::new(program)
         .args(arguments)
         .args([target, &reason])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .spawn()
         .map_err(|error| failed(format!("can't be started: {error}")))?;
-    let end = |bound: Duration| -> std::io::Result<bool> {
-        let pid = i32::try_from(child.id()).map_err(std::io::Error::other)?;
-        // Our own child that nobody has waited for yet keeps its pid.
-        let Some(id) = ProcessId::of(pid)? else { return Ok(true) };
-        let Some(pidfd) = Pidfd::open(&id)? else { return Ok(true) };
-        let ended = |until| wait::readable(&[pidfd.as_fd()], until).map(|ready| !ready.is_empty());
-        if ended(Instant::now() + bound)? {
-            return Ok(true);
-        }
-        pidfd.signal(StopSignal::Term)?;
-        ended(Instant::now() + COMMAND_END_MAX)?;
-        Ok(false)
-    };
-    match end(COMMAND_WAIT_MAX) {
-        Ok(true) => {}
-        Ok(false) => {
-            // Reaped if it ended; else it is left to init when we end.
-            drop(child.try_wait());
-            return Err(failed(format!("did not end in {}", humantime::format_duration(COMMAND_WAIT_MAX))));
-        }
-        Err(error) => return Err(failed(format!("can't be waited for: {error}"))),
+    match wait_for(child, COMMAND_WAIT_MAX).map_err(|error| failed(format!("can't be waited for: {error}")))? {
+        None => Err(failed(format!("did not end in {}", humantime::format_duration(COMMAND_WAIT_MAX)))),
+        Some(status) if status.success() => Ok(()),
+        Some(status) => Err(failed(format!("ended with {status}"))),
     }
-    let status = child.wait().map_err(|error| failed(format!("can't be waited for: {error}")))?;
-    if status.success() { Ok(()) } else { Err(failed(format!("ended with {status}"))) }
+}
+
+/// Waits for a child, at most so long; one that does not end is asked to, and left alone. `None`: it did not end.
+fn wait_for(mut child: Child, bound: Duration) -> std::io::Result<Option<ExitStatus>> {
+    // Our own child that nobody has waited for yet keeps its pid.
+    let pid = i32::try_from(child.id()).map_err(std::io::Error::other)?;
+    let pidfd = ProcessId::of(pid)?.map(|id| Pidfd::open(&id)).transpose()?.flatten();
+    let Some(pidfd) = pidfd else { return child.wait().map(Some) };
+    let ended = |bound| wait::readable(&[pidfd.as_fd()], Instant::now() + bound).map(|ready| !ready.is_empty());
+    if !ended(bound)? {
+        pidfd.signal(StopSignal::Term)?;
+        ended(COMMAND_END_MAX)?;
+        return child.try_wait().map(|_| None);
+    }
+    child.wait().map(Some)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::{BufRead, BufReader, Write};
+    use std::io::{BufRead, BufReader};
     use std::net::TcpListener;
 
     /// Answers one request with a status line, and tells the request line.
@@ -173,6 +199,18 @@ mod tests {
         assert!(!error.contains("secret"), "nobody listens any more: {error}");
         let error = ping("http:// bad secret", Event::Success).unwrap_err().to_string();
         assert!(!error.contains("secret"), "{error}");
+    }
+
+    #[test]
+    fn an_https_address_is_in_nobodys_arguments_and_in_no_error() {
+        // Nobody speaks TLS there: curl fails, or is not installed. Either way the answer says nothing of the address.
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("https://{}/uuid-secret", listener.local_addr().unwrap());
+        drop(listener);
+        let error = ping(&address, Event::Start).unwrap_err().to_string();
+        assert!(error.contains("curl") && !error.contains("secret"), "{error}");
+        let error = ping("https://h/\"\nurl = \"file:///secret", Event::Start).unwrap_err().to_string();
+        assert!(error.contains("no address") && !error.contains("secret"), "{error}");
     }
 
     #[test]

@@ -1,0 +1,216 @@
+//! What people hand to `svc-backup` by mistake or by misfortune: each is a clear error with its code, and nothing is
+//! changed by it. Real databases, real stores.
+
+// Helpers of the tests: a panic is how a test fails.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use support::{Place, Said};
+
+/// A place with a database of three rows.
+fn place() -> Place {
+    let place = Place::new();
+    make_database(&place.path("notes.db"));
+    place
+}
+
+fn make_database(path: &Path) {
+    let database = rusqlite::Connection::open(path).unwrap();
+    database.pragma_update(None, "journal_mode", "wal").unwrap();
+    database.execute_batch("CREATE TABLE notes (id INTEGER PRIMARY KEY, body TEXT); INSERT INTO notes (body) VALUES ('a'), ('b'), ('c');").unwrap();
+}
+
+fn back_up(place: &Place, database: impl AsRef<OsStr>, more: &[&str]) -> Said {
+    let mut words: Vec<OsString> = ["backup", "--to", "store", "--sqlite"].map(OsString::from).to_vec();
+    words.push(database.as_ref().to_owned());
+    words.extend(more.iter().map(OsString::from));
+    place.backup(&words)
+}
+
+/// Every file below, with its content.
+fn content(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut all = Vec::new();
+    for entry in std::fs::read_dir(dir).into_iter().flatten().map(Result::unwrap) {
+        match entry.file_type().unwrap().is_dir() {
+            true => all.extend(content(&entry.path())),
+            false => all.push((entry.path(), std::fs::read(entry.path()).unwrap())),
+        }
+    }
+    all.sort();
+    all
+}
+
+/// The directory of the only backup in the store.
+fn only_backup(place: &Place) -> PathBuf {
+    let mut found: Vec<PathBuf> =
+        std::fs::read_dir(place.path("store/notes")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    found.retain(|path| path.join("manifest.json").exists());
+    assert_eq!(found.len(), 1, "{found:?}");
+    found.remove(0)
+}
+
+#[test]
+fn what_is_no_database_is_told_apart() {
+    let place = place();
+    std::fs::write(place.path("text.db"), "a text that is long enough to have been a header of SQLite. ".repeat(20))
+        .unwrap();
+    std::fs::write(place.path("empty.db"), b"").unwrap();
+    std::fs::create_dir(place.path("dir.db")).unwrap();
+    for (name, why) in [
+        ("text.db", "is not a SQLite database"),
+        ("empty.db", "is empty"),
+        ("dir.db", "is a directory"),
+        ("none.db", "there is no database"),
+        ("none/none.db", "none.db"),
+    ] {
+        let said = back_up(&place, name, &[]);
+        assert!(matches!(said.code, 2 | 30), "{name}: {} {}", said.code, said.err);
+        said.fails(said.code, &["svc-backup: ", name, why]);
+        assert!(!place.path("store").exists(), "{name}");
+    }
+}
+
+#[test]
+fn a_path_may_have_any_byte_and_is_shown_escaped() {
+    let place = place();
+    for (bytes, shown) in [(&b"new\nline.db"[..], "new\\nline.db"), (b"not\xffutf8.db", "not\\xFFutf8.db")] {
+        let name = OsString::from_vec(bytes.to_vec());
+        make_database(&place.path(&name));
+        let said = back_up(&place, &name, &["--name", "odd"]);
+        assert!(said.succeeds().contains(shown), "{}", said.out);
+        let said = back_up(&place, &name, &["--name", "odd", "--json"]);
+        let value: serde_json::Value = serde_json::from_str(said.succeeds()).unwrap();
+        assert_eq!(value["kind"], "done");
+    }
+    let said = back_up(&place, OsStr::from_bytes(b"none\nsvc-backup: done\xff"), &[]);
+    assert_eq!(said.err.lines().filter(|line| line.starts_with("svc-backup: ")).count(), 1, "{}", said.err);
+}
+
+#[test]
+fn a_store_inside_its_source_is_refused() {
+    let place = place();
+    std::fs::create_dir(place.path("data")).unwrap();
+    make_database(&place.path("data/notes.db"));
+    let said = place.backup(&["backup", "--sqlite", "data/notes.db", "--include", "data", "--to", "data/store"]);
+    said.fails(2, &["lies inside the source", "hint: choose a store outside"]);
+    assert!(content(&place.path("data/store")).iter().all(|(path, _)| !path.ends_with("manifest.json")));
+}
+
+#[test]
+fn a_store_that_can_not_be_written_is_said_with_its_path() {
+    let place = place();
+    std::fs::write(place.path("file"), b"").unwrap();
+    place.backup(&["backup", "--sqlite", "notes.db", "--to", "file"]).fails(30, &["file"]);
+    place.backup(&["backup", "--sqlite", "notes.db", "--to", "/proc/store"]).fails(30, &["/proc/store"]);
+    if rustix::process::geteuid().is_root() {
+        // Rights don't bind root, and a read-only file system takes a mount: the stories as root have that one.
+        return;
+    }
+    std::fs::create_dir(place.path("locked")).unwrap();
+    std::fs::set_permissions(place.path("locked"), std::fs::Permissions::from_mode(0o555)).unwrap();
+    place.backup(&["backup", "--sqlite", "notes.db", "--to", "locked/store"]).fails(23, &["locked", "hint: "]);
+}
+
+#[test]
+fn a_backup_is_listed_verified_and_kept_as_the_last_good_one() {
+    let place = place();
+    let said = back_up(&place, "notes.db", &[]);
+    assert!(said.succeeds().starts_with("notes 20"), "{}", said.out);
+    assert!(place.backup(&["list", "--from", "store"]).succeeds().contains("notes"));
+    let said = place.backup(&["verify", "--from", "store", "notes", "--restore"]);
+    assert!(said.succeeds().contains("integrity"), "{}", said.out);
+    let said = place.backup(&["expire", "--from", "store", "--keep-daily", "1"]);
+    assert!(said.succeeds().contains("kept"), "{}", said.out);
+    drop(only_backup(&place));
+    place.backup(&["list", "--from", "store", "other"]).fails(10, &["there is no such backup"]);
+    place.backup(&["verify", "--from", "none"]).fails(10, &["there is no store"]);
+}
+
+#[test]
+fn a_dry_run_says_what_would_be_done_and_does_nothing() {
+    let place = place();
+    let before = content(&place.path("."));
+    let said = back_up(&place, "notes.db", &["--dry-run"]);
+    assert!(said.succeeds().contains("would: "), "{}", said.out);
+    let files = |all: &[(PathBuf, Vec<u8>)]| all.iter().map(|(path, _)| path.clone()).collect::<Vec<_>>();
+    let is_ours = |path: &PathBuf| path.to_string_lossy().contains("/state/");
+    let after: Vec<PathBuf> = files(&content(&place.path("."))).into_iter().filter(|path| !is_ours(path)).collect();
+    assert_eq!(after, files(&before));
+    assert!(!place.path("store").exists());
+}
+
+/// Each damage is found by `verify`, the store is left as it is, and a new backup beside it is good.
+fn damaged(what: &str, damage: impl FnOnce(&Path), wanted: &str) {
+    let place = place();
+    back_up(&place, "notes.db", &[]).succeeds();
+    damage(&only_backup(&place));
+    let before = content(&place.path("store/notes"));
+    for arguments in [&["verify", "--from", "store"][..], &["verify", "--from", "store", "notes", "--restore"]] {
+        let said = place.backup(arguments);
+        assert_eq!(said.code, 12, "{what}: {} {}", said.out, said.err);
+        assert!(said.out.contains("DOES NOT VERIFY") && said.out.contains(wanted), "{what}: {}", said.out);
+    }
+    assert_eq!(content(&place.path("store/notes")), before, "{what}");
+    back_up(&place, "notes.db", &[]).succeeds();
+    let said = place.backup(&["verify", "--from", "store", "--json"]);
+    let results: Vec<serde_json::Value> = said.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(results.iter().filter(|result| result["kind"] == "done").count(), 1, "{what}: {}", said.out);
+    assert_eq!((results.len(), said.code), (2, 12), "{what}");
+}
+
+fn edit(file: &Path, change: impl FnOnce(&mut Vec<u8>)) {
+    let mut bytes = std::fs::read(file).unwrap();
+    change(&mut bytes);
+    std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    std::fs::write(file, bytes).unwrap();
+}
+
+fn payload(backup: &Path) -> PathBuf {
+    let all = content(backup);
+    all.into_iter().map(|(path, _)| path).find(|path| path.extension().is_some_and(|end| end == "zst")).unwrap()
+}
+
+#[test]
+fn a_truncated_manifest_does_not_verify() {
+    damaged(
+        "truncated",
+        |backup| edit(&backup.join("manifest.json"), |bytes| bytes.truncate(bytes.len() / 2)),
+        "manifest",
+    );
+}
+
+#[test]
+fn an_edited_manifest_does_not_verify() {
+    let flip = |bytes: &mut Vec<u8>| {
+        let text = String::from_utf8(bytes.clone()).unwrap();
+        *bytes = text.replace("sha256\": \"", "sha256\": \"0").into_bytes();
+    };
+    damaged("edited", |backup| edit(&backup.join("manifest.json"), flip), "");
+}
+
+#[test]
+fn a_manifest_of_a_newer_version_is_not_guessed_at() {
+    let newer = |bytes: &mut Vec<u8>| {
+        let mut value: serde_json::Value = serde_json::from_slice(bytes).unwrap();
+        let key = ["version", "format", "format_version"].into_iter().find(|key| value[*key].is_u64()).unwrap();
+        value[key] = 999.into();
+        *bytes = serde_json::to_vec_pretty(&value).unwrap();
+    };
+    damaged("newer", |backup| edit(&backup.join("manifest.json"), newer), "999");
+}
+
+#[test]
+fn a_flipped_or_missing_payload_does_not_verify() {
+    let flip = |bytes: &mut Vec<u8>| {
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 0x10;
+    };
+    damaged("flipped", |backup| edit(&payload(backup), flip), "");
+    damaged("missing", |backup| std::fs::remove_file(payload(backup)).unwrap(), "");
+}
