@@ -111,7 +111,7 @@ impl Job<'_> {
                 Ok((self.take_running(draft, sqlite::snapshot_hot), None))
             }
             (BackupMode::Hot, _) => Ok((self.take_running(draft, sqlite::snapshot_hot), None)),
-            (BackupMode::Fenced, _) => Err(refused(self.what, "fenced mode is not available yet", FailureKind::Failed)),
+            (BackupMode::Fenced, _) => Ok((self.take_running(draft, sqlite::snapshot_fenced), None)),
         }
     }
 
