@@ -92,16 +92,18 @@ pub(super) fn restore(app: &App, args: &RestoreArgs) -> Result<Outcome, ToolErro
         dry_run: args.dry_run,
     };
     let report = operation::restore(&context, controller.as_deref(), &request)?;
-    app.output.result(Outcome::Done, &report, || restore_text(&report))?;
+    app.output.result(Outcome::Done, &report, || restore_text(&report, args.dry_run))?;
     Ok(Outcome::Done)
 }
 
-fn restore_text(report: &RestoreReport) -> String {
-    let would = report.restored.is_empty() && !report.plan.is_empty();
+fn restore_text(report: &RestoreReport, would: bool) -> String {
     let end = if would { "would be restored" } else { "restored" };
     let mut text = format!("{} {}: {end}\n", report.target, report.backup);
     // Writing to a String can't fail.
-    for (what, paths) in [("in place", &report.restored), ("what was there is kept in", &report.kept)] {
+    for (what, paths) in [
+        (if would { "to be replaced" } else { "in place" }, &report.restored),
+        ("what was there is kept in", &report.kept),
+    ] {
         for path in paths {
             let _infallible = writeln!(text, "  {what}: {}", render::path(path.as_ref()));
         }
