@@ -165,7 +165,8 @@ mod tests {
             };
             let step = next_step(Duration::from_secs(elapsed), sent, &policy, || state.clone());
             if step == Step::FencedKill {
-                prop_assert!(word && !matches!(state, WriteState::Writing { .. }) && elapsed >= 90);
+                let writing = matches!(state, WriteState::Writing { .. });
+                prop_assert!(word && !writing && elapsed >= 90);
             }
             if let Step::WaitUntil(until) = step {
                 prop_assert!(until > Duration::from_secs(elapsed), "a wait that is over would spin");
