@@ -1,0 +1,113 @@
+//! What this binary is when it is not the tests: the programs that the controls interrupt, and small helpers. They are
+//! naive on purpose.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+
+use svckit_testbed::command::{ended, sh, signal};
+
+use crate::engine::Program;
+use crate::plain::service;
+
+/// The first argument of an actor.
+const ACT: &str = "--act";
+/// Where the launcher of guards notes that it killed one.
+pub(crate) const GUARD_KILLED: &str = "SVCKIT_CRASH_GUARD_KILLED";
+/// The launcher itself is found in PATH under this name, and this is where the real one is.
+const REAL_SETSID: &str = "/usr/bin/setsid";
+
+/// An actor as a program.
+pub(crate) fn actor<S: Into<std::ffi::OsString>>(role: &str, args: impl IntoIterator<Item = S>) -> Program {
+    let words = [ACT.into(), role.into()].into_iter().chain(args.into_iter().map(Into::into));
+    Program::new(&std::env::current_exe().unwrap(), words)
+}
+
+/// Acts, if that is what we were started for.
+pub(crate) fn act() -> Option<ExitCode> {
+    let args: Vec<PathBuf> = std::env::args_os().map(PathBuf::from).collect();
+    if args.first()?.file_name()? == "setsid" {
+        return Some(launch(&args[1..]));
+    }
+    if args.get(1)?.as_os_str() != ACT {
+        return None;
+    }
+    let path = |index: usize| args[index].as_path();
+    match args.get(2)?.to_str()? {
+        "durable-write" => svckit::world::disk::write_durably(path(3), &vec![b'n'; PATTERN], 0o600).unwrap(),
+        "naive-write" => File::create(path(3)).unwrap().write_all(&vec![b'n'; PATTERN]).unwrap(),
+        "naive-backup" => naive_backup(path(3), path(4), path(5)),
+        "naive-unit-backup" => {
+            sh("systemctl", [Path::new("stop"), path(3)]).expect(0);
+            copy(path(4), path(5));
+            sh("systemctl", [Path::new("start"), path(3)]).expect(0);
+        }
+        "naive-restore" => naive_restore(path(3), path(4)),
+        "naive-expire" => args[3..].iter().for_each(|backup| std::fs::remove_dir_all(backup).unwrap()),
+        other => panic!("no actor is called {other}"),
+    }
+    Some(ExitCode::SUCCESS)
+}
+
+/// The length of what the small programs write.
+pub(crate) const PATTERN: usize = 4096;
+
+/// `stop; cp; start`, with the copy made right in the store.
+fn naive_backup(root: &Path, finished: &Path, into: &Path) {
+    let pid = stop(root);
+    copy(finished, into);
+    start(root, pid);
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir(to).unwrap();
+    for file in std::fs::read_dir(from).unwrap().flatten() {
+        std::fs::copy(file.path(), to.join(file.file_name())).unwrap();
+    }
+}
+
+/// `stop; cp; start`, with the copy made right onto the database, whatever lies beside it.
+fn naive_restore(root: &Path, copy: &Path) {
+    let pid = stop(root);
+    std::fs::copy(copy, service::database(root)).unwrap();
+    start(root, pid);
+}
+
+fn stop(root: &Path) -> i32 {
+    let pid = service::pid(root).unwrap();
+    assert!(signal(pid, rustix::process::Signal::TERM));
+    assert!(ended(pid, std::time::Duration::from_secs(30)));
+    pid
+}
+
+fn start(root: &Path, old: i32) {
+    // Whoever starts it by hand does not wait for it either.
+    #[allow(clippy::zombie_processes, reason = "the naive program ends, and init reaps the service")]
+    let child =
+        service::command(root).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    assert_ne!(i32::try_from(child.id()).unwrap(), old);
+    std::fs::write(service::pid_file(root), format!("{}\n", child.id())).unwrap();
+}
+
+/// setsid(1), except that a guard is killed as soon as it waits, before its owner hears that it does.
+fn launch(args: &[PathBuf]) -> ExitCode {
+    let is_guard = args.iter().any(|word| word.as_os_str() == "guard");
+    let mut real = Command::new(REAL_SETSID);
+    real.args(args);
+    if !is_guard {
+        let error = real.exec();
+        panic!("can't run {REAL_SETSID}: {error}");
+    }
+    let mut guard = real.stdout(Stdio::piped()).spawn().unwrap();
+    let mut said = [0u8; 1];
+    guard.stdout.take().unwrap().read_exact(&mut said).unwrap();
+    guard.kill().unwrap();
+    guard.wait().unwrap();
+    if let Some(mark) = std::env::var_os(GUARD_KILLED) {
+        std::fs::write(mark, b"").unwrap();
+    }
+    std::io::stdout().write_all(&said).unwrap();
+    ExitCode::SUCCESS
+}

@@ -1,0 +1,10 @@
+//! Programs interrupted at their system calls, then looked at.
+
+pub(crate) mod points;
+mod run;
+mod sweep;
+pub(crate) mod trace;
+
+pub(crate) use points::Fault;
+pub(crate) use run::{Interrupted, Program};
+pub(crate) use sweep::{Fixture, Tally, is_thorough, sweep};

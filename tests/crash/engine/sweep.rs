@@ -1,0 +1,172 @@
+//! A sweep: a program interrupted at each of its points in turn, each time in a fixture of its own, then looked at.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use super::points::{Fault, Point, all, sample};
+use super::run::{Interrupted, Program, interrupt, record};
+
+/// Every interrupted run is over by then, or has failed.
+const RUN_WAIT_MAX: Duration = Duration::from_secs(120);
+/// So many failures are told in full.
+const TOLD_MAX: usize = 8;
+/// Points beyond one a place, unless the sweep is complete.
+const SAMPLE: usize = 10;
+
+/// A state of the world in which a program can be run once.
+pub(crate) trait Fixture: Sized {
+    /// The directory of everything that the program may change.
+    fn root(&self) -> &Path;
+    /// What is run.
+    fn program(&self) -> Program;
+    /// What must hold afterwards, whatever happened; `Ok` may carry a remark that is counted.
+    ///
+    /// # Errors
+    /// What does not hold.
+    fn check(&mut self, end: &Interrupted, fault: Fault) -> Result<Option<&'static str>, String>;
+    /// Called at the end of everything, also after a failure.
+    fn tear_down(&mut self);
+}
+
+/// What a sweep found.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    /// Points at which the program was interrupted.
+    pub(crate) points: usize,
+    /// Runs that did not come to their point: threads may race, so a few are no failure.
+    pub(crate) not_reached: usize,
+    /// What did not hold.
+    pub(crate) failures: Vec<String>,
+    /// How often each remark was made.
+    pub(crate) remarks: BTreeMap<&'static str, usize>,
+}
+
+/// The seed of the samples: today's, or the one that is to be repeated.
+pub(crate) fn seed() -> u64 {
+    let of_today = || std::time::SystemTime::UNIX_EPOCH.elapsed().map_or(1, |since| since.as_secs() / 86_400);
+    std::env::var("SVCKIT_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or_else(of_today)
+}
+
+/// Whether sweeps are complete.
+pub(crate) fn is_thorough() -> bool {
+    std::env::var("SVCKIT_THOROUGH").is_ok_and(|value| value == "1")
+}
+
+/// Sweeps, and prints a line with the number of points, of failures, and the seed.
+pub(crate) fn sweep<F: Fixture>(name: &str, faults: &[Fault], build: impl Fn() -> F + Sync) -> Tally {
+    let began = Instant::now();
+    let mut undisturbed = build();
+    let root = undisturbed.root().to_string_lossy().into_owned();
+    let program = undisturbed.program();
+    let (outcome, calls) = record(&program, undisturbed.root(), &root, RUN_WAIT_MAX);
+    undisturbed.tear_down();
+    assert!(!calls.is_empty(), "{name}: nothing was recorded: {outcome:?}");
+    assert_eq!(outcome.status, 0, "{name}: the undisturbed run fails: {outcome:?}");
+    let mut work = Vec::new();
+    let mut possible = 0;
+    for fault in faults {
+        let every = all(&calls, *fault, &root, is_thorough());
+        possible += every.len();
+        let chosen = if is_thorough() { every } else { sample(every, SAMPLE, seed()) };
+        work.extend(chosen.into_iter().map(|point| (*fault, point)));
+    }
+    let tally = Mutex::new(Tally::default());
+    let next = AtomicUsize::new(0);
+    // In a test machine all share one manager and one journal, and a resume of one point would meet another's.
+    let alone = std::env::var_os(svckit_testbed::stories::INSIDE).is_some();
+    let workers = if alone { 1 } else { std::thread::available_parallelism().map_or(2, usize::from).min(4) };
+    std::thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                while let Some((fault, point)) = work.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let outcome = one(&build, *fault, point);
+                    note(&tally, *fault, point, outcome);
+                }
+            });
+        }
+    });
+    let tally = tally.into_inner().unwrap();
+    say(name, &tally, possible, began);
+    tally
+}
+
+fn one<F: Fixture>(
+    build: &(impl Fn() -> F + Sync),
+    fault: Fault,
+    point: &Point,
+) -> Result<(bool, Option<&'static str>), String> {
+    let mut fixture = build();
+    let looked_at = catch_unwind(AssertUnwindSafe(|| {
+        let program = fixture.program();
+        let scratch = fixture.root().to_owned();
+        let end = interrupt(&program, point, fault, &scratch, RUN_WAIT_MAX);
+        let remark = fixture.check(&end, fault).map_err(|why| {
+            format!("{why}\n    status {} {}{}", end.outcome.status, end.outcome.stdout, end.outcome.stderr)
+        })?;
+        Ok((end.fired, remark))
+    }));
+    fixture.tear_down();
+    looked_at.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        Err(text.or_else(|| panic.downcast_ref::<&str>().map(|t| (*t).to_owned())).unwrap_or_default())
+    })
+}
+
+fn note(tally: &Mutex<Tally>, fault: Fault, point: &Point, outcome: Result<(bool, Option<&'static str>), String>) {
+    let mut tally = tally.lock().unwrap();
+    match outcome {
+        Ok((fired, remark)) => {
+            tally.points += 1;
+            tally.not_reached += usize::from(!fired);
+            if let Some(remark) = remark {
+                *tally.remarks.entry(remark).or_default() += 1;
+            }
+        }
+        Err(why) => {
+            tally.points += 1;
+            tally.failures.push(format!("{fault:?} at {} #{} ({}): {why}", point.name, point.when, point.class));
+        }
+    }
+}
+
+fn say(name: &str, tally: &Tally, possible: usize, began: Instant) {
+    use std::io::Write;
+    let mut text = format!(
+        "sweep: {name}: {} points of {possible} (seed {}), {} failures, {} not reached, {:.0} s\n",
+        tally.points,
+        seed(),
+        tally.failures.len(),
+        tally.not_reached,
+        began.elapsed().as_secs_f64()
+    );
+    for (remark, count) in &tally.remarks {
+        text.push_str(&format!("    {count} times: {remark}\n"));
+    }
+    let _nobody_reads = std::io::stdout().write_all(text.as_bytes());
+}
+
+impl Tally {
+    /// Nothing failed, and enough points were reached that it means something.
+    #[track_caller]
+    pub(crate) fn assert_holds(&self) {
+        let told = self.failures.iter().take(TOLD_MAX).cloned().collect::<Vec<_>>().join("\n");
+        assert!(self.failures.is_empty(), "{} of {} points fail:\n{told}", self.failures.len(), self.points);
+        assert!(self.points > 0, "there was no point at all");
+        assert!(self.not_reached * 5 <= self.points, "{} of {} were not reached", self.not_reached, self.points);
+    }
+
+    /// The control: the same checks must find that a naive program does not keep the promise.
+    #[track_caller]
+    pub(crate) fn assert_fails(&self, why: &str) {
+        assert!(
+            self.failures.iter().any(|failure| failure.contains(why)),
+            "the control was not caught by {why:?} in {} points: {:?}",
+            self.points,
+            self.failures.first()
+        );
+    }
+}

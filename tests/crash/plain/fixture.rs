@@ -1,0 +1,257 @@
+//! One service, one store and one state directory, and what must hold of them after anything.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use svckit_testbed::command::{Outcome, ended, ours, program, run, signal};
+use tempfile::TempDir;
+
+use super::data::{self, InPlace, entries, strangers};
+use super::service::{self, QUICK};
+use super::store::{self, Backups};
+use super::template::{BACKUPS, TARGET, TEMPLATE, backups};
+use crate::actors::{GUARD_KILLED, actor};
+use crate::engine::{Fault, Fixture, Interrupted, Program};
+
+/// What is run, and interrupted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Work {
+    /// `svc-backup backup --mode ...`.
+    Backup(&'static str),
+    /// `svc-backup restore`.
+    Restore,
+    /// `svc-backup expire --keep-last 2`.
+    Expire,
+    /// `stop; cp; start` into the store.
+    NaiveBackup,
+    /// `stop; cp; start` onto the database.
+    NaiveRestore,
+    /// `rm -r` of the oldest backups.
+    NaiveExpire,
+}
+
+/// Who brings the service back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Guard {
+    /// The guard, with nobody typing anything.
+    Alive,
+    /// `svc-ctl resume`: the guard was killed as soon as it waited.
+    Killed,
+}
+
+/// How long the guard may take.
+const GUARD_MAX: Duration = Duration::from_secs(60);
+/// The codes that a failed operation may end with: the table of exit codes without success and usage.
+const FAILURES: [i32; 12] = [10, 11, 12, 13, 20, 21, 22, 23, 30, 31, 32, 40];
+
+pub(crate) struct Plain {
+    directory: TempDir,
+    work: Work,
+    guard: Guard,
+    pid: i32,
+    command: Vec<u8>,
+    store: Backups,
+}
+
+impl Plain {
+    /// `on_term` is what the service does when it is told to stop; one that crashes leaves its log behind.
+    pub(crate) fn new(work: Work, guard: Guard, on_term: &str) -> Self {
+        Self::within(super::scratch(), work, guard, on_term)
+    }
+
+    /// The same in an empty directory that is there.
+    pub(crate) fn within(directory: TempDir, work: Work, guard: Guard, on_term: &str) -> Self {
+        let root = directory.path();
+        TEMPLATE.copy_to(root);
+        std::fs::write(service::directory(root).join(service::ARGUMENTS), format!("--on-term {on_term}")).unwrap();
+        service::start(root);
+        let pid = service::pid(root).unwrap();
+        let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap();
+        let store = backups(&root.join("store"));
+        Self { directory, work, guard, pid, command, store }
+    }
+
+    /// The process that the service was at the start.
+    pub(crate) fn first_pid(&self) -> i32 {
+        self.pid
+    }
+
+    fn ours(&self, program: &str, args: &[&str]) -> Outcome {
+        let mut command = ours(program, args);
+        command.env("SVCKIT_STATE_DIR", self.root().join("state"));
+        run(command, GUARD_MAX)
+    }
+
+    fn await_helpers(&self) -> Result<(), String> {
+        let until = Instant::now() + GUARD_MAX;
+        loop {
+            let helpers = service::helpers(self.root());
+            let Some(first) = helpers.first() else { return Ok(()) };
+            if !ended(*first, until.saturating_duration_since(Instant::now())) {
+                return Err(format!("process {first} is still at it after {GUARD_MAX:?}"));
+            }
+        }
+    }
+
+    pub(crate) fn journal(&self) -> Vec<PathBuf> {
+        let all = entries(&self.root().join("state/state/journal"));
+        all.into_iter().filter(|path| path.extension().is_some_and(|e| e == "json") && !is_hidden(path)).collect()
+    }
+
+    /// Brings back what is to be brought back by hand in this sweep, and leaves no entry.
+    fn recover(&self) -> Result<Option<&'static str>, String> {
+        let mut remark = None;
+        if self.guard == Guard::Killed {
+            let outcome = self.ours("svc-ctl", &["resume"]);
+            if outcome.status != 0 {
+                return Err(format!("svc-ctl resume ends with {}: {}", outcome.status, outcome.stderr));
+            }
+        } else if !self.journal().is_empty() {
+            // Between the entry and the guard nothing has been done to the service: nobody is needed to undo it.
+            if service::record(self.root()).events().iter().any(|event| event.what == "signal") {
+                return Err(format!("the guard left a journal entry: {:?}", self.journal()));
+            }
+            let outcome = self.ours("svc-ctl", &["resume"]);
+            if outcome.status != 0 {
+                return Err(format!("svc-ctl resume ends with {}: {}", outcome.status, outcome.stderr));
+            }
+            remark = Some("died before its guard waited, with the service untouched; resume took the entry away");
+        }
+        if !self.journal().is_empty() {
+            return Err(format!("a journal entry remains: {:?}", self.journal()));
+        }
+        Ok(remark)
+    }
+
+    pub(crate) fn check_service(&self) -> Result<(), String> {
+        let running = service::processes(self.root());
+        if running.len() != 1 || service::pid(self.root()) != running.first().copied() {
+            let named = std::fs::read_to_string(service::pid_file(self.root())).unwrap_or_default();
+            return Err(format!("the service is not up as before: processes {running:?}, pid file {:?}", named.trim()));
+        }
+        let command = std::fs::read(format!("/proc/{}/cmdline", running[0])).unwrap_or_default();
+        if command != self.command {
+            return Err(format!("it runs with another command: {}", String::from_utf8_lossy(&command)));
+        }
+        service::record(self.root()).wait_for_commits(2, QUICK);
+        Ok(())
+    }
+
+    fn check_store(&self, end: &Interrupted) -> Result<(), String> {
+        let expires = matches!(self.work, Work::Expire | Work::NaiveExpire);
+        let doomed = if expires { &TEMPLATE.ids[..BACKUPS - 2] } else { &[] };
+        let new = store::check(&self.root().join("store"), &self.store, doomed)?;
+        let is_told = new.iter().any(|id| end.outcome.stdout.contains(id.as_str()));
+        match self.work {
+            Work::Backup(_) if end.outcome.status == 0 && !is_told => {
+                Err("it reports success, and there is no such backup".to_owned())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) fn check_state(&self) -> Result<Option<&'static str>, String> {
+        let mut todo = vec![self.root().join("state")];
+        let mut remark = None;
+        while let Some(directory) = todo.pop() {
+            for path in entries(&directory) {
+                if path.is_dir() {
+                    // Lock files stay by design; the lock is the kernel's.
+                    if !path.ends_with("lock") {
+                        todo.push(path);
+                    }
+                } else if is_hidden(&path) && path.to_string_lossy().ends_with(".svckit-tmp") {
+                    remark = Some("a temporary file of the journal is left");
+                } else {
+                    return Err(format!("{} remains", path.display()));
+                }
+            }
+        }
+        let strangers = strangers(self.root());
+        let is_staging = |name: &String| name.ends_with(".svckit-restore") || name.ends_with(".svckit-tmp");
+        match strangers.iter().find(|name| !is_staging(name)) {
+            Some(name) => Err(format!("{name} lies beside the database")),
+            None if !strangers.is_empty() => {
+                Ok(Some("staging beside the database is left for the next restore to sweep"))
+            }
+            None => Ok(remark),
+        }
+    }
+}
+
+fn is_hidden(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'))
+}
+
+impl Fixture for Plain {
+    fn root(&self) -> &Path {
+        self.directory.path()
+    }
+
+    fn program(&self) -> Program {
+        let root = self.root();
+        let (store, database, pid_file) = (root.join("store"), service::database(root), service::pid_file(root));
+        let words = |text: &str| text.split(' ').map(PathBuf::from).collect::<Vec<_>>();
+        let (newest, oldest) = (&TEMPLATE.ids[BACKUPS - 1], &TEMPLATE.ids[..BACKUPS - 2]);
+        let own = program("svc-backup");
+        let program = match self.work {
+            Work::Backup(mode) => {
+                let mut args = words(&format!("backup --json --name {TARGET} --mode {mode} --to"));
+                args.extend([store, "--sqlite".into(), database, "--pid-file".into(), pid_file]);
+                Program::new(&own, args)
+            }
+            Work::Restore => {
+                let mut args = words("restore --json --from");
+                args.extend([store, TARGET.into(), newest.into(), "--to".into(), database]);
+                args.extend(["--pid-file".into(), pid_file]);
+                Program::new(&own, args)
+            }
+            Work::Expire => {
+                let mut args = words("expire --json --from");
+                args.extend([store, TARGET.into(), "--keep-last".into(), "2".into()]);
+                Program::new(&own, args)
+            }
+            Work::NaiveBackup => {
+                let into = store.join(TARGET).join("20991231T000000Z-ffffff");
+                actor("naive-backup", [root.to_owned(), TEMPLATE.backup(newest), into])
+            }
+            Work::NaiveRestore => actor("naive-restore", [root.to_owned(), TEMPLATE.old_database()]),
+            Work::NaiveExpire => actor("naive-expire", oldest.iter().map(|id| store.join(TARGET).join(id))),
+        };
+        let program = program.env("SVCKIT_STATE_DIR", root.join("state"));
+        match self.guard {
+            Guard::Alive => program,
+            Guard::Killed => {
+                let program = program.env("PATH", TEMPLATE.killing_path());
+                program.env(GUARD_KILLED, root.join("guard-killed"))
+            }
+        }
+    }
+
+    fn check(&mut self, end: &Interrupted, fault: Fault) -> Result<Option<&'static str>, String> {
+        self.await_helpers()?;
+        if fault != Fault::Kill && end.outcome.status != 0 && !FAILURES.contains(&end.outcome.status) {
+            return Err(format!("it ends with {}, which is no answer", end.outcome.status));
+        }
+        let recovered = self.recover()?;
+        self.check_service()?;
+        self.check_store(end)?;
+        let left = self.check_state()?;
+        let in_place = data::check(&service::database(self.root()), &service::record(self.root()), self.pid)?;
+        let restores = matches!(self.work, Work::Restore | Work::NaiveRestore);
+        if in_place == InPlace::New && !restores {
+            return Err("the database is that of an earlier time".to_owned());
+        }
+        if restores && end.outcome.status == 0 && in_place == InPlace::Old {
+            return Err("it reports success, and the old database is in place".to_owned());
+        }
+        Ok(recovered.or(left))
+    }
+
+    fn tear_down(&mut self) {
+        for pid in service::helpers(self.root()).into_iter().chain(service::processes(self.root())) {
+            signal(pid, rustix::process::Signal::KILL);
+            let _gone_or_not = ended(pid, QUICK);
+        }
+    }
+}

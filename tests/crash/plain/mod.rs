@@ -1,0 +1,76 @@
+//! Services that are plain processes, known by a pid file: sweeps that need root and strace, and no systemd.
+
+pub(crate) mod data;
+pub(crate) mod fixture;
+pub(crate) mod service;
+pub(crate) mod store;
+pub(crate) mod template;
+
+use tempfile::TempDir;
+
+use crate::engine::{Fault, Tally, sweep};
+use fixture::{Guard, Plain, Work};
+
+/// A directory of its own, in memory where that is possible: sweeps make thousands of files.
+pub(crate) fn scratch() -> TempDir {
+    let memory = std::path::Path::new("/dev/shm");
+    let mut builder = tempfile::Builder::new();
+    builder.prefix("svckit-crash-");
+    builder.tempdir_in(memory).or_else(|_| builder.tempdir()).unwrap()
+}
+
+const ERRORS: [Fault; 3] = [Fault::Error("ENOSPC"), Fault::ErrorsFromHere("ENOSPC"), Fault::Error("EIO")];
+
+fn swept(name: &str, work: Work, guard: Guard, on_term: &'static str, faults: &[Fault]) -> Tally {
+    sweep(name, faults, || Plain::new(work, guard, on_term))
+}
+
+/// Killed with the guard alive, killed with the guard killed too, failed.
+fn all_three(name: &str, work: Work, on_term: &'static str) {
+    let alive = swept(&format!("{name}, killed"), work, Guard::Alive, on_term, &[Fault::Kill]);
+    let killed = swept(&format!("{name}, killed with its guard"), work, Guard::Killed, on_term, &[Fault::Kill]);
+    let failed = swept(&format!("{name}, failed"), work, Guard::Alive, on_term, &ERRORS);
+    for tally in [alive, killed, failed] {
+        tally.assert_holds();
+    }
+}
+
+pub(crate) fn hot_backup() {
+    all_three("hot backup", Work::Backup("hot"), "exit");
+}
+
+pub(crate) fn fenced_backup() {
+    all_three("fenced backup", Work::Backup("fenced"), "exit");
+}
+
+pub(crate) fn cold_backup() {
+    all_three("cold backup", Work::Backup("cold"), "exit");
+}
+
+pub(crate) fn restore() {
+    all_three("restore", Work::Restore, "exit");
+}
+
+pub(crate) fn restore_over_a_log() {
+    all_three("restore over a database with its log", Work::Restore, "crash");
+}
+
+pub(crate) fn expire() {
+    all_three("expire", Work::Expire, "exit");
+}
+
+pub(crate) fn naive_backup() {
+    let tally = swept("control: naive backup", Work::NaiveBackup, Guard::Alive, "exit", &[Fault::Kill, ERRORS[0]]);
+    tally.assert_fails("the service is not up as before");
+    tally.assert_fails("partial");
+}
+
+pub(crate) fn naive_restore() {
+    let tally = swept("control: naive restore", Work::NaiveRestore, Guard::Alive, "crash", &[Fault::Kill, ERRORS[0]]);
+    tally.assert_fails("the service is not up as before");
+}
+
+pub(crate) fn naive_expire() {
+    let tally = swept("control: naive expire", Work::NaiveExpire, Guard::Alive, "exit", &[Fault::Kill]);
+    tally.assert_fails("the old backup");
+}
