@@ -11,6 +11,7 @@ mod controller_systemd_refusals;
 mod controller_systemd_shield;
 mod fence;
 mod harness;
+mod process;
 mod recovery;
 mod start;
 mod stop;
@@ -27,6 +28,7 @@ fn main() -> std::process::ExitCode {
         triggers::STORIES,
         fence::STORIES,
         recovery::STORIES,
+        process::STORIES,
     ];
     svckit_testbed::stories::run(&stories.concat())
 }

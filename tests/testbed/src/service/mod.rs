@@ -62,7 +62,7 @@ impl<'a> Service<'a> {
         let server = sockets::Server::open(options)?;
         let writer = Writer::open(options)?;
         let child = match (options.role, options.child) {
-            (Role::Main, Some(_)) => Some(processes::child()?),
+            (Role::Main | Role::Daemon, Some(_)) => Some(processes::child()?),
             _ => None,
         };
         recorder.say(if options.role == Role::Child { "child" } else { "start" })?;
