@@ -86,10 +86,7 @@ pub fn create_private_dir(dir: &Path) -> Result<(), DiskError> {
 /// Whichever step fails; the old content is in place then, unless it was the last fsync that failed.
 pub fn write_durably(path: &Path, bytes: &[u8], mode: u32) -> Result<(), DiskError> {
     let parent = parent_of(path);
-    let mut name = std::ffi::OsString::from(".");
-    name.push(path.file_name().unwrap_or_default());
-    name.push(".svckit-tmp");
-    let temporary = parent.join(name);
+    let temporary = temporary_of(path);
     let written = (|| {
         let mut file = OpenOptions::new()
             .write(true)
@@ -112,11 +109,21 @@ pub fn write_durably(path: &Path, bytes: &[u8], mode: u32) -> Result<(), DiskErr
     sync_dir(parent)
 }
 
-/// Removes a file durably; one that is not there is no error.
+/// The name that [`write_durably`] gives to a file until it is whole.
+fn temporary_of(path: &Path) -> PathBuf {
+    let mut name = std::ffi::OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(".svckit-tmp");
+    parent_of(path).join(name)
+}
+
+/// Removes a file durably, and what an interrupted [`write_durably`] of it left; one that is not there is no error.
 ///
 /// # Errors
 /// When it can't be removed or the directory can't be synced.
 pub fn remove_durably(path: &Path) -> Result<(), DiskError> {
+    // Best effort, as it is harmless: only a whole file has the name that counts.
+    drop(std::fs::remove_file(temporary_of(path)));
     match std::fs::remove_file(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         other => other.at("remove", path)?,
@@ -185,6 +192,15 @@ mod tests {
         assert_eq!(std::fs::read(&path).unwrap(), b"two");
         assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_removal_takes_along_what_an_interrupted_write_left() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("entry.json");
+        std::fs::write(dir.path().join(".entry.json.svckit-tmp"), b"half").unwrap();
+        remove_durably(&path).unwrap();
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 
     #[test]

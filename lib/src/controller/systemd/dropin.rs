@@ -132,14 +132,8 @@ pub(super) fn write(path: &Path, content: &str) -> Result<bool, DiskError> {
 pub(super) fn remove(path: &Path) -> Result<bool, DiskError> {
     let existed = path.symlink_metadata().is_ok();
     remove_durably(path).or_else(no_directory)?;
-    let directory = parent_of(path);
-    // What an interrupted write left would keep the directory.
-    let mut name = std::ffi::OsString::from(".");
-    name.push(path.file_name().unwrap_or_default());
-    name.push(".svckit-tmp");
-    remove_durably(&directory.join(name)).or_else(no_directory)?;
     // It stays where others have files in it.
-    drop(std::fs::remove_dir(directory));
+    drop(std::fs::remove_dir(parent_of(path)));
     Ok(existed)
 }
 
