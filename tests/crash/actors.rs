@@ -7,6 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
+use svckit::world::disk::{remove_durably, write_durably};
 use svckit_testbed::command::{ended, sh, signal};
 
 use crate::engine::Program;
@@ -36,7 +37,7 @@ pub(crate) fn act() -> Option<ExitCode> {
     }
     let path = |index: usize| args[index].as_path();
     match args.get(2)?.to_str()? {
-        "durable-write" => svckit::world::disk::write_durably(path(3), &vec![b'n'; PATTERN], 0o600).unwrap(),
+        "durable-write" => write_durably(path(3), &vec![b'n'; PATTERN], 0o600).unwrap(),
         "naive-write" => File::create(path(3)).unwrap().write_all(&vec![b'n'; PATTERN]).unwrap(),
         "naive-backup" => naive_backup(path(3), path(4), path(5)),
         "naive-unit-backup" => {
@@ -45,6 +46,7 @@ pub(crate) fn act() -> Option<ExitCode> {
             sh("systemctl", [Path::new("start"), path(3)]).expect(0);
         }
         "naive-restore" => naive_restore(path(3), path(4)),
+        "naive-durable-restore" => naive_durable_restore(path(3), path(4)),
         "naive-expire" => args[3..].iter().for_each(|backup| std::fs::remove_dir_all(backup).unwrap()),
         other => panic!("no actor is called {other}"),
     }
@@ -72,6 +74,17 @@ fn copy(from: &Path, to: &Path) {
 fn naive_restore(root: &Path, copy: &Path) {
     let pid = stop(root);
     std::fs::copy(copy, service::database(root)).unwrap();
+    start(root, pid);
+}
+
+/// Every file durably, and in the wrong order: for a moment the old log lies beside the new database.
+fn naive_durable_restore(root: &Path, copy: &Path) {
+    let pid = stop(root);
+    let database = service::database(root);
+    write_durably(&database, &std::fs::read(copy).unwrap(), 0o600).unwrap();
+    for suffix in ["-wal", "-shm"] {
+        remove_durably(&database.with_extension(format!("db{suffix}"))).unwrap();
+    }
     start(root, pid);
 }
 

@@ -18,11 +18,15 @@ mod power;
 mod proof;
 mod units;
 
+use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode, Stdio};
 
 use engine::{points, trace};
 use libtest_mimic::{Arguments, Trial};
 use svckit_testbed::stories::{INSIDE, STORIES, Story, trial};
+
+/// Set in a mount namespace of our own.
+const OWN_MOUNTS: &str = "SVCKIT_CRASH_OWN_MOUNTS";
 
 /// They need nothing but strace.
 const PROOF: &[Story] = &[
@@ -77,14 +81,21 @@ fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let elsewhere = std::env::var(STORIES).is_ok_and(|value| value == "elsewhere");
     let inside = std::env::var_os(INSIDE).is_some();
+    let is_asked = std::env::var("SVCKIT_SWEEPS").is_ok_and(|value| value == "run");
+    let is_root = rustix::process::geteuid().is_root();
+    if is_asked && is_root && !inside && std::env::var_os(OWN_MOUNTS).is_none() {
+        // Whoever starts a container in the meantime would keep our disks mounted. Where this is not possible we go on.
+        let mut again = Command::new("unshare");
+        again.args(["--mount", "--propagation", "private"]).arg(std::env::current_exe().unwrap());
+        let _not_possible = again.args(std::env::args_os().skip(1)).env(OWN_MOUNTS, "1").exec();
+    }
     let mut trials: Vec<Trial> = Vec::new();
     if inside {
         trials.extend(UNITS.iter().map(|story| trial(*story, true)));
     } else if !elsewhere {
         let can_trace = Command::new("strace").args(["-o", "/dev/null", "true"]).stderr(Stdio::null()).status();
         let can_trace = can_trace.is_ok_and(|status| status.success());
-        let is_asked = std::env::var("SVCKIT_SWEEPS").is_ok_and(|value| value == "run");
-        let can_sweep = can_trace && is_asked && rustix::process::geteuid().is_root();
+        let can_sweep = can_trace && is_asked && is_root;
         let can_cut = can_sweep && !arguments.list && power::can_cut();
         let with = |stories: &'static [Story], can: bool| stories.iter().map(move |story| trial(*story, can));
         trials.extend(with(PROOF, can_trace).chain(with(PLAIN, can_sweep)).chain(with(POWER, can_cut)));

@@ -7,7 +7,7 @@ use std::process::Command;
 use svckit_testbed::command::{ended, ours, run, sh, signal};
 use tempfile::TempDir;
 
-use crate::engine::{Fault, Fixture, Interrupted, Program, sweep};
+use crate::engine::{Fault, Fixture, Interrupted, Program, Tally, sweep};
 use crate::plain::fixture::{Guard, Plain, Work};
 use crate::plain::{data, scratch, service};
 
@@ -47,8 +47,10 @@ impl Disk {
 
     fn cut(&self, file: &Path) -> Result<(), String> {
         sh("perl", [Path::new("-e"), Path::new(CUT), file]).expect(0);
-        let outcome = sh("umount", [self.mount_point()]);
-        if outcome.status == 0 { Ok(()) } else { Err(outcome.stderr) }
+        sh("umount", [self.mount_point()]).expect(0);
+        // Mounted elsewhere still, it would be the same file system that comes back, cut off for good.
+        let attached = sh("losetup", [Path::new("-j"), &self.image()]).expect(0).stdout;
+        if attached.is_empty() { Ok(()) } else { Err(format!("the disk is still in use: {attached}")) }
     }
 }
 
@@ -108,6 +110,9 @@ impl Machine {
 }
 
 impl Fixture for Machine {
+    // What is started in a mount namespace of its own keeps every mount that is there at that moment.
+    const ALONE: bool = true;
+
     fn root(&self) -> &Path {
         self.plain.root()
     }
@@ -155,11 +160,12 @@ pub(crate) fn can_cut() -> bool {
 
 pub(crate) fn restore() {
     let tally = sweep("restore, power cut", &[Fault::Kill], || Machine::new(Work::Restore));
-    tally.assert_holds();
     // Both outcomes were met: the sweep has gone through the moment of the replacement.
     assert!(tally.remarks.len() >= 2, "{:?}", tally.remarks);
+    Tally::assert_hold(&[tally]);
 }
 
 pub(crate) fn naive_restore() {
-    sweep("control: naive restore, power cut", &[Fault::Kill], || Machine::new(Work::NaiveRestore)).assert_fails("");
+    let tally = sweep("control: naive restore, power cut", &[Fault::Kill], || Machine::new(Work::NaiveDurableRestore));
+    tally.assert_fails("");
 }

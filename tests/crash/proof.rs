@@ -5,7 +5,7 @@ use std::path::Path;
 use tempfile::TempDir;
 
 use crate::actors::{PATTERN, actor};
-use crate::engine::{Fault, Fixture, Interrupted, Program, sweep};
+use crate::engine::{Fault, Fixture, Interrupted, Program, Tally, sweep};
 
 struct File {
     directory: TempDir,
@@ -47,7 +47,7 @@ impl Fixture for File {
 const FAULTS: [Fault; 3] = [Fault::Kill, Fault::Error("ENOSPC"), Fault::Error("EIO")];
 
 pub(crate) fn a_durable_write_survives() {
-    sweep("a durable write", &FAULTS, || File::new("durable-write")).assert_holds();
+    Tally::assert_hold(&[sweep("a durable write", &FAULTS, || File::new("durable-write"))]);
 }
 
 pub(crate) fn a_naive_write_is_caught() {

@@ -70,9 +70,9 @@ impl Guarded {
                     return Err(format!("the guard {guard} is still at it after {GUARD_MAX:?}"));
                 }
             }
-            if !leftovers(&self.unit.name).is_empty() {
+            if !self.left().is_empty() {
                 if self.unit.record.events().iter().any(|event| event.what == "signal") {
-                    return Err(format!("the guard left {:?}", leftovers(&self.unit.name)));
+                    return Err(format!("the guard left {:?}", self.left()));
                 }
                 by_hand = true;
                 remark = Some("died before its guard waited, with the service untouched; resume cleared what was left");
@@ -87,6 +87,12 @@ impl Guarded {
         Ok(remark)
     }
 
+    /// What is on the unit. An entry that never was one, cut off while it was first written, says nothing of it.
+    fn left(&self) -> Vec<String> {
+        let all = leftovers(&self.unit.name).into_iter();
+        all.filter(|text| !text.starts_with("/var/lib/svckit/journal/.")).collect()
+    }
+
     fn check_unit(&self) -> Result<(), String> {
         let name = &self.unit.name;
         let state = property_of(name, "ActiveState");
@@ -94,7 +100,7 @@ impl Guarded {
             return Err(format!("the service is not up as before: {state}"));
         }
         self.unit.record.wait_for_commits(2, QUICK);
-        let left = leftovers(name);
+        let left = self.left();
         if !left.is_empty() {
             return Err(format!("left on the unit: {left:?}"));
         }
@@ -106,6 +112,9 @@ impl Guarded {
 }
 
 impl Fixture for Guarded {
+    // One manager and one journal for all: the resume of one point would meet another's.
+    const ALONE: bool = true;
+
     fn root(&self) -> &Path {
         &self.unit.directory
     }
@@ -184,14 +193,16 @@ fn enable_resume_at_boot() {
 }
 
 pub(crate) fn cold_backup() {
-    swept("unit, cold backup, killed", Work::ColdBackup, Guard::Alive).assert_holds();
-    swept("unit, cold backup, killed with its guard", Work::ColdBackup, Guard::Killed).assert_holds();
+    let alive = swept("unit, cold backup, killed", Work::ColdBackup, Guard::Alive);
+    let killed = swept("unit, cold backup, killed with its guard", Work::ColdBackup, Guard::Killed);
+    Tally::assert_hold(&[alive, killed]);
 }
 
 pub(crate) fn restore() {
     enable_resume_at_boot();
-    swept("unit, restore, killed", Work::Restore, Guard::Alive).assert_holds();
-    swept("unit, restore, killed with its guard", Work::Restore, Guard::Killed).assert_holds();
+    let alive = swept("unit, restore, killed", Work::Restore, Guard::Alive);
+    let killed = swept("unit, restore, killed with its guard", Work::Restore, Guard::Killed);
+    Tally::assert_hold(&[alive, killed]);
 }
 
 pub(crate) fn naive_backup() {

@@ -13,12 +13,14 @@ use super::run::{Interrupted, Program, interrupt, record};
 /// Every interrupted run is over by then, or has failed.
 const RUN_WAIT_MAX: Duration = Duration::from_secs(120);
 /// So many failures are told in full.
-const TOLD_MAX: usize = 8;
+const TOLD_MAX: usize = 25;
 /// Points beyond one a place, unless the sweep is complete.
 const SAMPLE: usize = 10;
 
 /// A state of the world in which a program can be run once.
 pub(crate) trait Fixture: Sized {
+    /// Whether two of them would meet: then one point follows the other.
+    const ALONE: bool = false;
     /// The directory of everything that the program may change.
     fn root(&self) -> &Path;
     /// What is run.
@@ -76,9 +78,7 @@ pub(crate) fn sweep<F: Fixture>(name: &str, faults: &[Fault], build: impl Fn() -
     }
     let tally = Mutex::new(Tally::default());
     let next = AtomicUsize::new(0);
-    // In a test machine all share one manager and one journal, and a resume of one point would meet another's.
-    let alone = std::env::var_os(svckit_testbed::stories::INSIDE).is_some();
-    let workers = if alone { 1 } else { std::thread::available_parallelism().map_or(2, usize::from).min(4) };
+    let workers = if F::ALONE { 1 } else { std::thread::available_parallelism().map_or(2, usize::from).min(4) };
     std::thread::scope(|scope| {
         for _ in 0..workers {
             scope.spawn(|| {
@@ -150,13 +150,19 @@ fn say(name: &str, tally: &Tally, possible: usize, began: Instant) {
 }
 
 impl Tally {
-    /// Nothing failed, and enough points were reached that it means something.
+    /// Nothing failed in any of the sweeps, and enough points were reached that it means something.
     #[track_caller]
-    pub(crate) fn assert_holds(&self) {
-        let told = self.failures.iter().take(TOLD_MAX).cloned().collect::<Vec<_>>().join("\n");
-        assert!(self.failures.is_empty(), "{} of {} points fail:\n{told}", self.failures.len(), self.points);
-        assert!(self.points > 0, "there was no point at all");
-        assert!(self.not_reached * 5 <= self.points, "{} of {} were not reached", self.not_reached, self.points);
+    pub(crate) fn assert_hold(tallies: &[Self]) {
+        let mut told = Vec::new();
+        for tally in tallies {
+            if !tally.failures.is_empty() {
+                told.push(format!("{} of {} points fail:", tally.failures.len(), tally.points));
+                told.extend(tally.failures.iter().take(TOLD_MAX).cloned());
+            }
+            assert!(tally.points > 0, "there was no point at all");
+            assert!(tally.not_reached * 5 <= tally.points, "{} of {} not reached", tally.not_reached, tally.points);
+        }
+        assert!(told.is_empty(), "{}", told.join("\n"));
     }
 
     /// The control: the same checks must find that a naive program does not keep the promise.

@@ -26,6 +26,8 @@ pub(crate) enum Work {
     NaiveBackup,
     /// `stop; cp; start` onto the database.
     NaiveRestore,
+    /// The new database durably in place first, then the old log removed, durably too.
+    NaiveDurableRestore,
     /// `rm -r` of the oldest backups.
     NaiveExpire,
 }
@@ -216,6 +218,7 @@ impl Fixture for Plain {
                 actor("naive-backup", [root.to_owned(), TEMPLATE.backup(newest), into])
             }
             Work::NaiveRestore => actor("naive-restore", [root.to_owned(), TEMPLATE.old_database()]),
+            Work::NaiveDurableRestore => actor("naive-durable-restore", [root.to_owned(), TEMPLATE.old_database()]),
             Work::NaiveExpire => actor("naive-expire", oldest.iter().map(|id| store.join(TARGET).join(id))),
         };
         let program = program.env("SVCKIT_STATE_DIR", root.join("state"));
@@ -238,7 +241,7 @@ impl Fixture for Plain {
         self.check_store(end)?;
         let left = self.check_state()?;
         let in_place = data::check(&service::database(self.root()), &service::record(self.root()), self.pid)?;
-        let restores = matches!(self.work, Work::Restore | Work::NaiveRestore);
+        let restores = matches!(self.work, Work::Restore | Work::NaiveRestore | Work::NaiveDurableRestore);
         if in_place == InPlace::New && !restores {
             return Err("the database is that of an earlier time".to_owned());
         }

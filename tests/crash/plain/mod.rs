@@ -30,9 +30,7 @@ fn all_three(name: &str, work: Work, on_term: &'static str) {
     let alive = swept(&format!("{name}, killed"), work, Guard::Alive, on_term, &[Fault::Kill]);
     let killed = swept(&format!("{name}, killed with its guard"), work, Guard::Killed, on_term, &[Fault::Kill]);
     let failed = swept(&format!("{name}, failed"), work, Guard::Alive, on_term, &ERRORS);
-    for tally in [alive, killed, failed] {
-        tally.assert_holds();
-    }
+    Tally::assert_hold(&[alive, killed, failed]);
 }
 
 pub(crate) fn hot_backup() {
