@@ -175,9 +175,12 @@ fn the_audit() {
     assert_eq!(ids, ["stop-timeout", "kill-mode-mixed", "oom-policy"]);
 
     // Edited and not reloaded: our reload would apply it, and that is said before.
-    write_unit("s-audit.service", "[Service]\nExecStart=/bin/cat /dev/ptmx\nTimeoutStopSec=9\n");
-    let sources = unit.kill_sources(BOUND).unwrap();
-    let edits = sources.iter().find(|source| source.id == "pending-edits").expect("edits are named");
+    // Another story's reload can come between the edit and the look: edited anew, a few times.
+    let edited = |seconds: u32| {
+        write_unit("s-audit.service", &format!("[Service]\nExecStart=/bin/cat /dev/ptmx\nTimeoutStopSec={seconds}\n"));
+        unit.kill_sources(BOUND).unwrap().into_iter().find(|source| source.id == "pending-edits")
+    };
+    let edits = (9..20).find_map(edited).expect("edits are named");
     assert!(edits.what.contains("s-audit.service") && edits.neutralised_by.is_some(), "{edits:?}");
     reload();
 }
