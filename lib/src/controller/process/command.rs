@@ -190,7 +190,7 @@ impl ServiceController for CommandService {
             return Err(failed("start", &label, "its old process still runs"));
         }
         let log_offset = std::fs::metadata(self.log_path()).map_or(0, |log| log.len());
-        let child = launch(&self.command, Some(&self.log_path())).map_err(|e| failed("start", &label, e))?;
+        let (child, gate) = launch(&self.command, Some(&self.log_path())).map_err(|e| failed("start", &label, e))?;
         let pid = i32::try_from(child.id()).map_err(|e| failed("start", &label, e))?;
         let process = ProcessId::of(pid).map_err(|e| failed("start", &label, e))?;
         *self.child.borrow_mut() = Some(child);
@@ -198,7 +198,8 @@ impl ServiceController for CommandService {
         self.stop_requested.set(false);
         let Some(process) = process else { return Err(failed("start", &label, "it ended at once")) };
         let record = serde_json::to_vec(&Record { process, log_offset }).map_err(|e| failed("record", &label, e))?;
-        write_durably(&self.record_path(), &record, 0o600).map_err(|e| failed("record", &label, e))
+        write_durably(&self.record_path(), &record, 0o600).map_err(|e| failed("record", &label, e))?;
+        gate.open().map_err(|e| failed("start", &label, e))
     }
 
     fn wait_change(&self, until: Instant, cancel: &Cancel) -> Result<(), ControllerError> {

@@ -1,6 +1,6 @@
 //! The processes of a service: tree, memory and session.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Instant;
@@ -15,6 +15,8 @@ use crate::world::{Pidfd, ProcessId, StopSignal, clock, wait};
 #[derive(Debug, Default)]
 pub(super) struct Family {
     known: RefCell<BTreeSet<ProcessId>>,
+    /// One of them ended since the last wait: the next wait returns at once.
+    ended: Cell<bool>,
 }
 
 impl Family {
@@ -23,7 +25,9 @@ impl Family {
         let look = |e: std::io::Error| failed("list the processes of", service, e);
         let mut known = self.known.borrow_mut();
         known.extend(main.filter(|main| main.is_alive()).cloned());
+        let before = known.len();
         known.retain(ProcessId::is_alive);
+        self.ended.set(self.ended.get() || known.len() < before);
         let mut found = BTreeSet::new();
         for process in known.iter() {
             // Its identity was checked; a pid that was given away since then shows another start time.
@@ -48,7 +52,14 @@ impl Family {
         let look = |e: std::io::Error| failed("watch", service, e);
         let mut pidfds = Vec::new();
         for process in self.known.borrow().iter() {
-            pidfds.extend(Pidfd::open(process).map_err(look)?);
+            match Pidfd::open(process).map_err(look)? {
+                Some(pidfd) => pidfds.push(pidfd),
+                None => self.ended.set(true),
+            }
+        }
+        // An end between the caller's look and this wait would have no event any more.
+        if self.ended.take() {
+            return Ok(());
         }
         let mut fds: Vec<BorrowedFd<'_>> = pidfds.iter().map(AsFd::as_fd).collect();
         fds.push(cancel.as_fd());
@@ -57,8 +68,8 @@ impl Family {
     }
 }
 
-/// The other members of a session that is the service's own: its leader is one of us, or is dead as after a daemon's
-/// double fork. The session of a shell that somebody works in is not.
+/// The other members of a session whose leader is one of us. One with another leader, or with a dead one, may have
+/// strangers in it: the shell that started us, the daemons that one boot script left.
 fn session_of(family: &BTreeSet<ProcessId>) -> std::io::Result<BTreeSet<ProcessId>> {
     let mut found = BTreeSet::new();
     if family.is_empty() {
@@ -73,8 +84,7 @@ fn session_of(family: &BTreeSet<ProcessId>) -> std::io::Result<BTreeSet<ProcessI
     }
     let pids: BTreeSet<i32> = family.iter().map(|process| process.pid).collect();
     let sessions: BTreeSet<i32> = stats.iter().filter(|s| pids.contains(&s.pid)).map(|s| s.session).collect();
-    let own = |session: &i32| pids.contains(session) || !stats.iter().any(|stat| stat.pid == *session);
-    let sessions: BTreeSet<i32> = sessions.into_iter().filter(|session| *session > 0 && own(session)).collect();
+    let sessions: BTreeSet<i32> = sessions.into_iter().filter(|session| pids.contains(session)).collect();
     for stat in stats.iter().filter(|stat| sessions.contains(&stat.session) && !matches!(stat.state, 'Z' | 'X')) {
         found.insert(ProcessId { pid: stat.pid, start_ticks: stat.starttime, boot_id: boot_id.clone() });
     }

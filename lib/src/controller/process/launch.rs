@@ -1,16 +1,35 @@
 //! Starting a command detached: a session of its own, no terminal, no descriptor of ours.
 
 use std::fs::{File, OpenOptions};
+use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::process::{Child, ChildStdin, Command, Stdio};
 
 use crate::controller::CommandLine;
 use crate::world::disk::{AtPath, DiskError};
 
-/// Starts it. setsid(1) and setpriv(1) of util-linux replace themselves by the command, so the child is the command.
-pub(super) fn launch(command: &CommandLine, log: Option<&Path>) -> Result<Child, String> {
+/// A child that has not become the command yet. It does when the gate opens; if we die before, it ends without having
+/// been the service, so a start that nobody recorded never runs beside a second one.
+#[derive(Debug)]
+#[must_use = "the command does not run until the gate is opened"]
+pub(super) struct Gate {
+    go: ChildStdin,
+}
+
+impl Gate {
+    pub(super) fn open(mut self) -> Result<(), String> {
+        self.go.write_all(b"go\n").map_err(|e| format!("the command ended before it began: {e}"))
+    }
+}
+
+/// What waits at the gate: a shell that reads one line, then replaces itself by its arguments. No argument is read
+/// as shell text.
+const WAIT_AT_GATE: &str = "read -r go && exec \"$@\" </dev/null";
+
+/// Prepares it. setsid(1), setpriv(1) of util-linux and the shell replace themselves, so the child is the command.
+pub(super) fn launch(command: &CommandLine, log: Option<&Path>) -> Result<(Child, Gate), String> {
     let Some(program) = command.argv.first() else { return Err("the command is empty".to_owned()) };
     let mut start = Command::new("setsid");
     if let Some((uid, gid, groups)) = foreign_credentials(command) {
@@ -22,12 +41,8 @@ pub(super) fn launch(command: &CommandLine, log: Option<&Path>) -> Result<Child,
             start.args(["--groups", &list.join(",")]);
         }
     }
-    // util-linux stops reading options at the first operand; an operand that looks like one is a file of this place.
-    if program.0.as_os_str().as_bytes().starts_with(b"-") {
-        start.arg(Path::new(".").join(&program.0));
-    } else {
-        start.arg(&program.0);
-    }
+    start.args(["sh", "-c", WAIT_AT_GATE, "svckit"]);
+    start.arg(&program.0);
     start.args(command.argv.iter().skip(1).map(|word| &word.0));
     start.current_dir(command.directory.as_ref().map_or(Path::new("/"), |directory| &directory.0));
     if let Some(environment) = &command.environment {
@@ -48,8 +63,10 @@ pub(super) fn launch(command: &CommandLine, log: Option<&Path>) -> Result<Child,
         }
         None => (Stdio::null(), Stdio::null()),
     };
-    let child = start.stdin(Stdio::null()).stdout(out).stderr(err).spawn();
-    child.map_err(|e| format!("can't run setsid for {}: {e}", PathBuf::from(&program.0).display()))
+    let child = start.stdin(Stdio::piped()).stdout(out).stderr(err).spawn();
+    let mut child = child.map_err(|e| format!("can't run setsid for {}: {e}", program.0.display()))?;
+    let go = child.stdin.take().ok_or("the child has no standard input")?;
+    Ok((child, Gate { go }))
 }
 
 fn open_log(path: &Path) -> Result<File, DiskError> {

@@ -190,7 +190,7 @@ impl ServiceController for PidFileService {
         // A daemon that keeps its own pid file removes it at its end; one that is left was written by a launcher,
         // whose part we take.
         let by_launcher = self.path.exists();
-        let child = launch(command, None).map_err(|e| failed("start", &label, e))?;
+        let (child, gate) = launch(command, None).map_err(|e| failed("start", &label, e))?;
         let pid = i32::try_from(child.id()).map_err(|e| failed("start", &label, e))?;
         let process = ProcessId::of(pid).map_err(|e| failed("start", &label, e))?;
         self.exit.set(None);
@@ -201,7 +201,7 @@ impl ServiceController for PidFileService {
             let mode = std::fs::metadata(&self.path).map_or(0o644, |metadata| metadata.mode() & 0o777);
             write_durably(&self.path, format!("{pid}\n").as_bytes(), mode).map_err(|e| failed("start", &label, e))?;
         }
-        Ok(())
+        gate.open().map_err(|e| failed("start", &label, e))
     }
 
     fn wait_change(&self, until: Instant, cancel: &Cancel) -> Result<(), ControllerError> {
