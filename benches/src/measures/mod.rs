@@ -1,0 +1,27 @@
+//! The measures, one per file.
+
+mod backup;
+mod downtime;
+mod memory;
+mod snapshot;
+mod stall;
+mod stop;
+
+use crate::Outcome;
+use crate::bench::Bench;
+use crate::report::Section;
+
+/// In the order of the report.
+pub(crate) const ALL: &[&str] = &["stop", "downtime", "snapshot", "backup", "memory", "stall"];
+
+pub(crate) fn run(name: &str, bench: &Bench) -> Outcome<Section> {
+    match name {
+        "stop" => stop::measure(bench),
+        "downtime" => downtime::measure(bench),
+        "snapshot" => snapshot::measure(bench),
+        "backup" => backup::measure(bench),
+        "memory" => memory::measure(bench),
+        "stall" => stall::measure(bench),
+        other => Err(format!("no measure is called {other}").into()),
+    }
+}

@@ -1,0 +1,80 @@
+//! Repeated measurements of contestants, fairly: in turns, after a warm-up, from the same state.
+
+use std::time::Duration;
+
+use crate::Outcome;
+
+/// The times of one contestant.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Samples(Vec<Duration>);
+
+impl Samples {
+    pub(crate) fn new(mut times: Vec<Duration>) -> Self {
+        times.sort_unstable();
+        Self(times)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The value that `percent` of all do not exceed (nearest rank); zero where nothing was measured.
+    pub(crate) fn percentile(&self, percent: usize) -> Duration {
+        let rank = (self.0.len() * percent).div_ceil(100).max(1);
+        self.0.get(rank - 1).copied().unwrap_or_default()
+    }
+
+    pub(crate) fn median(&self) -> Duration {
+        self.percentile(50)
+    }
+
+    pub(crate) fn min(&self) -> Duration {
+        self.0.first().copied().unwrap_or_default()
+    }
+
+    pub(crate) fn max(&self) -> Duration {
+        self.0.last().copied().unwrap_or_default()
+    }
+
+    /// Median, and the range in brackets, in seconds.
+    pub(crate) fn seconds(&self) -> String {
+        let [median, min, max] = [self.median(), self.min(), self.max()].map(|time| time.as_secs_f64());
+        format!("{median:.2} s ({min:.2} to {max:.2})")
+    }
+}
+
+/// One who is measured: its name, and one run, which says how long it took.
+pub(crate) struct Contestant<'a> {
+    pub(crate) name: &'static str,
+    pub(crate) run: Box<dyn FnMut() -> Outcome<Duration> + 'a>,
+}
+
+/// Runs all in turns, with a warm-up round that does not count; whoever began a round ends the next.
+pub(crate) fn in_turns(
+    contestants: &mut [Contestant<'_>],
+    runs: usize,
+    mut prepare: impl FnMut() -> Outcome<()>,
+) -> Outcome<Vec<Samples>> {
+    let mut times = vec![Vec::new(); contestants.len()];
+    for round in 0..=runs {
+        let mut order: Vec<usize> = (0..contestants.len()).collect();
+        if round % 2 == 1 {
+            order.reverse();
+        }
+        for i in order {
+            prepare()?;
+            let contestant = &mut contestants[i];
+            let took = (contestant.run)().map_err(|error| format!("{}: {error}", contestant.name))?;
+            eprintln!("  round {round}: {} {:.3} s", contestant.name, took.as_secs_f64());
+            if round > 0 {
+                times[i].push(took);
+            }
+        }
+    }
+    Ok(times.into_iter().map(Samples::new).collect())
+}
+
+/// The ratio of two medians.
+pub(crate) fn ratio(numerator: &Samples, denominator: &Samples) -> f64 {
+    numerator.median().as_secs_f64() / denominator.median().as_secs_f64().max(1e-9)
+}
