@@ -10,7 +10,7 @@ use crate::Outcome;
 const VERSION: u32 = 1;
 
 /// Bytes of database per item and what belongs to it, indices included; the size comes out within some percent.
-const BYTES_PER_ITEM: u64 = 4_820;
+const BYTES_PER_ITEM: u64 = 2_110;
 
 const TABLES: &str = "
 CREATE TABLE items(id INTEGER PRIMARY KEY, guid TEXT, section INTEGER, parent INTEGER, kind INTEGER, title TEXT,
