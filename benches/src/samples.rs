@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike;
+
 use crate::Outcome;
 
 /// The times of one contestant.
@@ -49,13 +52,23 @@ pub(crate) struct Contestant<'a> {
     pub(crate) run: Box<dyn FnMut() -> Outcome<Duration> + 'a>,
 }
 
+/// What one contestant needed.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Measured {
+    /// What its run answered.
+    pub(crate) time: Samples,
+    /// Processor time of user and kernel, of this program and of the programs that it waited for: where the machine has
+    /// other work, this is what can still be compared.
+    pub(crate) cpu: Samples,
+}
+
 /// Runs all in turns, with a warm-up round that does not count; whoever began a round ends the next.
 pub(crate) fn in_turns(
     contestants: &mut [Contestant<'_>],
     runs: usize,
     mut prepare: impl FnMut() -> Outcome<()>,
-) -> Outcome<Vec<Samples>> {
-    let mut times = vec![Vec::new(); contestants.len()];
+) -> Outcome<Vec<Measured>> {
+    let mut times = vec![(Vec::new(), Vec::new()); contestants.len()];
     for round in 0..=runs {
         let mut order: Vec<usize> = (0..contestants.len()).collect();
         if round % 2 == 1 {
@@ -64,14 +77,27 @@ pub(crate) fn in_turns(
         for i in order {
             prepare()?;
             let contestant = &mut contestants[i];
+            let before = cpu_time()?;
             let took = (contestant.run)().map_err(|error| format!("{}: {error}", contestant.name))?;
-            eprintln!("  round {round}: {} {:.3} s", contestant.name, took.as_secs_f64());
+            let cpu = cpu_time()?.saturating_sub(before);
+            let (time, of_cpu) = (took.as_secs_f64(), cpu.as_secs_f64());
+            eprintln!("  round {round}: {} {time:.3} s, processor {of_cpu:.3} s", contestant.name);
             if round > 0 {
-                times[i].push(took);
+                times[i].0.push(took);
+                times[i].1.push(cpu);
             }
         }
     }
-    Ok(times.into_iter().map(Samples::new).collect())
+    Ok(times.into_iter().map(|(time, cpu)| Measured { time: Samples::new(time), cpu: Samples::new(cpu) }).collect())
+}
+
+fn cpu_time() -> Outcome<Duration> {
+    let mut sum = 0;
+    for who in [UsageWho::RUSAGE_SELF, UsageWho::RUSAGE_CHILDREN] {
+        let usage = getrusage(who)?;
+        sum += usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
+    }
+    Ok(Duration::from_micros(u64::try_from(sum)?))
 }
 
 /// The ratio of two medians.

@@ -44,12 +44,11 @@ pub(crate) fn measure(bench: &Bench) -> Outcome<Section> {
         },
     ];
     let names = contestants.each_ref().map(|contestant| contestant.name);
-    let samples = in_turns(&mut contestants, bench.runs, || level(&database))?;
-    let longer = ratio(&samples[0], &samples[1]);
-    let rows = names
-        .iter()
-        .zip(&samples)
-        .map(|(name, one)| vec![(*name).to_owned(), one.seconds(), format!("{:.2}", ratio(one, &samples[1]))]);
+    let measured = in_turns(&mut contestants, bench.runs, || level(&database))?;
+    let longer = ratio(&measured[0].time, &measured[1].time);
+    let rows = names.iter().zip(&measured).map(|(name, one)| {
+        vec![(*name).to_owned(), one.time.seconds(), format!("{:.2}", ratio(&one.time, &measured[1].time))]
+    });
     let manager = if service.unit().is_some() { "a unit of systemd" } else { "a service with a pid file" };
     Ok(Section {
         name: "downtime",

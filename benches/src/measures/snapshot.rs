@@ -32,16 +32,20 @@ pub(crate) fn measure(bench: &Bench) -> Outcome<Section> {
         },
     ];
     let names = contestants.each_ref().map(|contestant| contestant.name);
-    let samples = in_turns(&mut contestants, bench.runs, || level(&database))?;
-    let faster = ratio(&samples[1], &samples[0]);
-    let rows = names
-        .iter()
-        .zip(&samples)
-        .map(|(name, one)| vec![(*name).to_owned(), one.seconds(), format!("{:.2}", ratio(&samples[1], one))]);
+    let measured = in_turns(&mut contestants, bench.runs, || level(&database))?;
+    let faster = ratio(&measured[1].time, &measured[0].time);
+    let rows = names.iter().zip(&measured).map(|(name, one)| {
+        vec![
+            (*name).to_owned(),
+            one.time.seconds(),
+            format!("{:.2}", ratio(&measured[1].time, &one.time)),
+            one.cpu.seconds(),
+        ]
+    });
     Ok(Section {
         name: "snapshot",
         title: format!("a hot snapshot of {}", megabytes(bench.size)),
-        columns: vec!["contestant", "time", "times as fast as .backup"],
+        columns: vec!["contestant", "time", "times as fast as .backup", "processor"],
         rows: rows.collect(),
         notes: vec![
             "A service holds the database open, with frames in its -wal. Both copies are synced to the disk."
