@@ -100,7 +100,25 @@ fn cpu_time() -> Outcome<Duration> {
     Ok(Duration::from_micros(u64::try_from(sum)?))
 }
 
-/// The ratio of two medians.
-pub(crate) fn ratio(numerator: &Samples, denominator: &Samples) -> f64 {
-    numerator.median().as_secs_f64() / denominator.median().as_secs_f64().max(1e-9)
+/// The ratios of two contestants: of the medians, and of the best runs, which other work disturbed least.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ratio {
+    pub(crate) medians: f64,
+    pub(crate) best: f64,
+}
+
+impl Ratio {
+    pub(crate) fn of(numerator: &Samples, denominator: &Samples) -> Self {
+        let divided = |a: Duration, b: Duration| a.as_secs_f64() / b.as_secs_f64().max(1e-9);
+        Self {
+            medians: divided(numerator.median(), denominator.median()),
+            best: divided(numerator.min(), denominator.min()),
+        }
+    }
+}
+
+impl std::fmt::Display for Ratio {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:.2} ({:.2})", self.medians, self.best)
+    }
 }

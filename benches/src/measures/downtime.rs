@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::Outcome;
 use crate::bench::{Bench, level, megabytes};
 use crate::report::{Section, goal};
-use crate::samples::{Contestant, in_turns, ratio};
+use crate::samples::{Contestant, Ratio, in_turns};
 use crate::service::Service;
 use crate::tools::timed;
 
@@ -45,21 +45,21 @@ pub(crate) fn measure(bench: &Bench) -> Outcome<Section> {
     ];
     let names = contestants.each_ref().map(|contestant| contestant.name);
     let measured = in_turns(&mut contestants, bench.runs, || level(&database))?;
-    let longer = ratio(&measured[0].time, &measured[1].time);
+    let longer = Ratio::of(&measured[0].time, &measured[1].time);
     let rows = names.iter().zip(&measured).map(|(name, one)| {
-        vec![(*name).to_owned(), one.time.seconds(), format!("{:.2}", ratio(&one.time, &measured[1].time))]
+        vec![(*name).to_owned(), one.time.seconds(), Ratio::of(&one.time, &measured[1].time).to_string()]
     });
     let manager = if service.unit().is_some() { "a unit of systemd" } else { "a service with a pid file" };
     Ok(Section {
         name: "downtime",
         title: format!("the service is away while {} are copied", megabytes(bench.size)),
-        columns: vec!["contestant", "away", "by hand = 1"],
+        columns: vec!["contestant", "away", "by hand = 1 (best runs)"],
         rows: rows.collect(),
         notes: vec![
             format!(
                 "{manager}, from the signal to its being ready again; by hand there is no pause between the steps."
             ),
-            goal("1.05 at most", longer <= 1.05),
+            goal("1.05 at most", longer.best <= 1.05),
         ],
     })
 }

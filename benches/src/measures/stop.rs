@@ -57,10 +57,10 @@ pub(crate) fn measure(bench: &Bench) -> Outcome<Section> {
         }),
     });
     let names: Vec<&str> = contestants.iter().map(|contestant| contestant.name).collect();
-    let samples = in_turns(&mut contestants, bench.runs * STOPS_PER_RUN, || service.start())?;
+    let measured = in_turns(&mut contestants, bench.runs * STOPS_PER_RUN, || service.start())?;
     let figure = |time: Duration| format!("{:.1} ms", time.as_secs_f64() * 1e3);
-    let rows = names.iter().zip(&samples).map(|(name, samples)| {
-        vec![(*name).to_owned(), figure(samples.median()), figure(samples.percentile(99)), figure(samples.max())]
+    let rows = names.iter().zip(&measured).map(|(name, one)| {
+        vec![(*name).to_owned(), figure(one.time.median()), figure(one.time.percentile(99)), figure(one.time.max())]
     });
     let manager = if service.unit().is_some() { "a unit of systemd" } else { "a service with a pid file" };
     Ok(Section {
@@ -71,10 +71,10 @@ pub(crate) fn measure(bench: &Bench) -> Outcome<Section> {
         notes: vec![
             format!(
                 "{manager}, {} stops of each; the service writes the time as its last act, after a stop of up to {} ms.",
-                samples[0].len(),
+                measured[0].time.len(),
                 LINGER.as_millis()
             ),
-            goal("p50 within 10 ms", samples[0].median() <= Duration::from_millis(10)),
+            goal("p50 within 10 ms", measured[0].time.median() <= Duration::from_millis(10)),
         ],
     })
 }
