@@ -48,11 +48,16 @@ impl Store {
         Ok(Self { root: canonical })
     }
 
-    /// Opens a store, and creates its directory (0700, parents included) when it does not exist.
+    /// Opens a store, and creates its directory (0700; its parent must exist) when it does not exist.
     ///
     /// # Errors
     /// As [`Store::open`], and when it can't be created.
     pub fn create(root: &Path) -> Result<Self, ArchiveError> {
+        // Only the last component: a path that was mistyped must not become a store of its own.
+        let parent = crate::world::disk::parent_of(root);
+        if !parent.is_dir() {
+            return Err(ArchiveError::Missing { what: "directory for the store".to_owned(), path: parent.to_owned() });
+        }
         create_private_dir(root)?;
         Self::open(root)
     }

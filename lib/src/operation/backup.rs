@@ -9,7 +9,7 @@ use super::lifecycle::{stop_plan, stop_word};
 use super::request::{BackupMode, BackupReport, BackupRequest};
 use super::resume::resumed;
 use super::verification::{check_payload, common_rungs};
-use crate::archive::{Backup, Draft, Payload, PayloadKind, Store, TreeRequest};
+use crate::archive::{Backup, Draft, Estimate, Payload, PayloadKind, Store, TreeRequest};
 use crate::controller::ServiceController;
 use crate::database::sqlite::{self, Snapshot, SnapshotRequest};
 use crate::failure::FailureKind;
@@ -18,7 +18,6 @@ use crate::name::TargetName;
 use crate::plan;
 use crate::quiesce::{Context, NotBack, Return, StopOutcome, quiesce};
 use crate::sqlite_locks;
-use crate::world::disk::space_at;
 use crate::world::raw_path::RawPath;
 
 /// What was taken while the service was away or held, and how it is now.
@@ -50,8 +49,15 @@ pub fn backup(
     }
     let keys = lock_keys(service, &databases)?;
     let lock = begin(context, "backup", &label, &keys, request.service.wait)?;
+    refuse_store_inside(&request.store, &request.includes.patterns, &what)?;
     let store = Store::create(&request.store).during(what.as_str())?;
-    require_space(&store, plan::backup_space_needed(&sizes), &what)?;
+    // All that can be known is known before anything is stopped.
+    let tree = TreeRequest { includes: &request.includes.patterns, databases: &databases };
+    let measured = match tree.includes {
+        [] => None,
+        _ => Some(store.measure_tree(&tree, &context.cancel).during(what.as_str())?),
+    };
+    store.check_space(&name, &Estimate::of(&sizes, measured)).during(what.as_str())?;
     let holder = Holder::own("backup", &label).map_err(|e| refused(&what, e.to_string(), FailureKind::Failed))?;
     let mut draft = store.begin(&name, &holder, &context.cancel).during(what.as_str())?;
     draft.describe(mode_word(request.mode), service.map(|service| service.label()).as_deref());
@@ -213,22 +219,18 @@ fn payload_name(source: &Path, taken: &[Payload]) -> String {
     std::iter::once(name.clone()).chain(numbered).find(is_free).unwrap_or(name)
 }
 
-fn require_space(store: &Store, needed: u64, what: &str) -> Result<(), OperationError> {
-    let space = space_at(store.root()).during(what)?;
-    if space.bytes >= needed {
-        return Ok(());
+/// Before the store is created: one inside what it backs up would grow with every backup.
+fn refuse_store_inside(store: &Path, includes: &[PathBuf], what: &str) -> Result<(), OperationError> {
+    let store = real_path(store);
+    match includes.iter().find(|include| store.starts_with(real_path(include))) {
+        Some(include) => Err(OperationError::Refused {
+            what: what.to_owned(),
+            reason: format!("the store {} is inside of {}, which it is to back up", store.display(), include.display()),
+            kind: FailureKind::Usage,
+            hint: Some("choose a store outside of it, or include less".to_owned()),
+        }),
+        None => Ok(()),
     }
-    Err(OperationError::Refused {
-        what: what.to_owned(),
-        reason: format!(
-            "{} has {} MiB free, and the backup needs {} MiB while it is made",
-            store.root().display(),
-            space.bytes >> 20,
-            (needed >> 20) + 1
-        ),
-        kind: FailureKind::Failed,
-        hint: Some("free some space, expire old backups, or choose a store on another file system".to_owned()),
-    })
 }
 
 fn identify(databases: &[PathBuf]) -> Result<Vec<u64>, OperationError> {

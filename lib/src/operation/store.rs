@@ -115,14 +115,14 @@ pub fn verify(
     restore_test: bool,
 ) -> Result<Vec<VerifiedBackup>, OperationError> {
     let what = format!("verify {}", store.display());
-    let store_root = Store::open(store).during(what.as_str())?.root().to_owned();
+    let opened = Store::open(store).during(what.as_str())?;
     let mut results = Vec::new();
     for (target, found) in backups(store, target, backup, &what)? {
         context.observer.step(&format!("verifying {target} {}", found.id));
         let outcome = found
             .backup
             .map_err(|error| error.to_string())
-            .and_then(|backup| verify_one(context, &store_root, &backup, restore_test));
+            .and_then(|backup| verify_one(context, &opened, &backup, restore_test));
         let (rungs, error) = match outcome {
             Ok(rungs) => (rungs, None),
             Err(error) => (Vec::new(), Some(error)),
@@ -133,16 +133,13 @@ pub fn verify(
     Ok(results)
 }
 
-fn verify_one(context: &Context, store: &Path, backup: &Backup, restore_test: bool) -> Result<Vec<String>, String> {
+fn verify_one(context: &Context, store: &Store, backup: &Backup, restore_test: bool) -> Result<Vec<String>, String> {
     if !restore_test {
         backup.verify_hashes(&context.cancel).map_err(|e| e.to_string())?;
         return Ok(vec!["hashes".to_owned()]);
     }
     let observer = context.observer.as_ref();
-    let scratch = tempfile::Builder::new()
-        .prefix(".scratch-verify-")
-        .tempdir_in(store)
-        .map_err(|e| format!("can't make scratch space in {}: {e}", store.display()))?;
+    let scratch = store.scratch().map_err(|e| e.to_string())?;
     let mut check = check_payload(&context.cancel, observer);
     let checked = backup.verify(scratch.path(), &mut check, &context.cancel, observer).map_err(|e| e.to_string())?;
     let all: Vec<&[String]> = checked.iter().map(|checked| &checked.rungs[..]).collect();

@@ -53,16 +53,6 @@ pub fn backup_steps(facts: &BackupFacts) -> Vec<String> {
     steps
 }
 
-/// The space that a backup of so many bytes needs in its store while it is made, in bytes: the copy, its compressed
-/// form (at worst as large), and one decompressed database at a time for the verification.
-#[must_use]
-pub fn backup_space_needed(sizes: &[u64]) -> u64 {
-    const ROOM_FOR_SMALL_FILES: u64 = 1 << 20;
-    let sum: u64 = sizes.iter().sum();
-    let largest = sizes.iter().copied().max().unwrap_or(0);
-    sum.saturating_mul(2).saturating_add(largest).saturating_add(ROOM_FOR_SMALL_FILES)
-}
-
 /// A readable name for a target, from a unit's or a file's name: what is not allowed in a name becomes `-`.
 #[must_use]
 pub fn name_from(text: &str) -> String {
