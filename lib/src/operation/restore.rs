@@ -183,9 +183,10 @@ fn stage(context: &Context, backup: &Backup, items: &[Item], what: &str) -> Resu
     Ok(())
 }
 
+/// With random digits: two restores of one backup within a second must not keep two databases in one place.
 fn kept_dir(item: &Item, id: &BackupId) -> PathBuf {
     let mut name = item.target.file_name().unwrap_or_default().to_os_string();
-    name.push(format!(".svckit-kept-{}-{id}", clock::now_compact()));
+    name.push(format!(".svckit-kept-{}-{id}", BackupId::fresh()));
     parent_of(&item.target).join(name)
 }
 
