@@ -142,12 +142,10 @@ pub(crate) fn all(calls: &[Call], fault: Fault, root: &str, thorough: bool) -> V
         .collect()
 }
 
-/// At most this often the same place after the same place: a journal is written at each stage, and each stage counts.
-const SAME_PLACE_MAX: u32 = 6;
-
 /// One point a distinct place, and a sample of the rest. A place is what a call is applied to and what the call before
-/// was applied to, and the first of a run of equal calls.
-pub(crate) fn sample(all: Vec<Point>, more: usize, seed: u64) -> Vec<Point> {
+/// was applied to, and the first of a run of equal calls; it counts `same_place_max` times, since a journal is written
+/// at each stage, and each stage is a place of its own.
+pub(crate) fn sample(all: Vec<Point>, same_place_max: u32, more: usize, seed: u64) -> Vec<Point> {
     let mut seen: HashMap<(String, String), u32> = HashMap::new();
     let mut before = String::new();
     let (mut chosen, mut rest) = (Vec::new(), Vec::new());
@@ -156,7 +154,7 @@ pub(crate) fn sample(all: Vec<Point>, more: usize, seed: u64) -> Vec<Point> {
         let count = seen.entry((before, point.class.clone())).or_default();
         *count += 1;
         before = point.class.clone();
-        if is_repeat && *count > 1 || *count > SAME_PLACE_MAX { rest.push(point) } else { chosen.push(point) }
+        if is_repeat && *count > 1 || *count > same_place_max { rest.push(point) } else { chosen.push(point) }
     }
     rest.sort_by_key(|point| {
         let mut hasher = DefaultHasher::new();
@@ -181,12 +179,12 @@ pub(crate) mod tests {
         let calls: Vec<Call> = (0..40).map(|n| call("write", n, if n == 20 { "/r/b" } else { "/r/a" }, "")).collect();
         let all = all(&calls, Fault::Kill, "/r", false);
         assert_eq!(all.len(), 40);
-        let one = sample(all.clone(), 3, 7);
+        let one = sample(all.clone(), 6, 3, 7);
         let whens: Vec<u32> = one.iter().map(|point| point.when).collect();
         assert_eq!(whens[..4], [0, 1, 20, 21]);
         assert_eq!(whens.len(), 7);
-        assert_eq!(one, sample(all.clone(), 3, 7));
-        assert_ne!(one, sample(all, 3, 8));
+        assert_eq!(one, sample(all.clone(), 6, 3, 7));
+        assert_ne!(one, sample(all, 6, 3, 8));
     }
 
     pub(crate) fn an_error_is_injected_only_where_the_program_changes_its_own_files() {
