@@ -131,11 +131,11 @@ impl Plain {
             let named = std::fs::read_to_string(service::pid_file(self.root())).unwrap_or_default();
             return Err(format!("the service is not up as before: processes {running:?}, pid file {:?}", named.trim()));
         }
+        service::record(self.root()).wait_for_commits(2, QUICK);
         let command = std::fs::read(format!("/proc/{}/cmdline", running[0])).unwrap_or_default();
         if command != self.command {
             return Err(format!("it runs with another command: {}", String::from_utf8_lossy(&command)));
         }
-        service::record(self.root()).wait_for_commits(2, QUICK);
         Ok(())
     }
 

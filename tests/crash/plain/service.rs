@@ -77,8 +77,9 @@ pub(crate) fn helpers(root: &Path) -> Vec<i32> {
         .collect()
 }
 
+/// The service, or setsid(1) and its like a moment before they become it.
 fn is_service(command: &str) -> bool {
-    command.split('\0').next().is_some_and(|program| program.ends_with("/testbed-service"))
+    command.split('\0').any(|word| word.ends_with("/testbed-service"))
 }
 
 /// Every process that is no zombie, with its command line.
