@@ -225,7 +225,7 @@ fn refuse_store_inside(store: &Path, includes: &[PathBuf], what: &str) -> Result
     match includes.iter().find(|include| store.starts_with(real_path(include))) {
         Some(include) => Err(OperationError::Refused {
             what: what.to_owned(),
-            reason: format!("the store {} is inside of {}, which it is to back up", store.display(), include.display()),
+            reason: format!("the store {} lies inside the source {}", store.display(), include.display()),
             kind: FailureKind::Usage,
             hint: Some("choose a store outside of it, or include less".to_owned()),
         }),
