@@ -161,6 +161,15 @@ pub trait ServiceController: Send {
     /// When it is not accepted.
     fn request_stop(&self) -> Result<(), ControllerError>;
 
+    /// Tells a new controller that the program before it requested the stop, or, where `again`, may have died just
+    /// before it did: then the request is repeated. For managers that remember it themselves there is nothing to do.
+    ///
+    /// # Errors
+    /// When the repeated request is not accepted.
+    fn stop_was_requested(&self, _again: bool) -> Result<(), ControllerError> {
+        Ok(())
+    }
+
     /// Sends a signal to the main process, by its identity. A process that is gone is no error.
     ///
     /// # Errors

@@ -45,6 +45,9 @@ pub enum ServiceStage {
     Shielding,
     /// Its stop is being requested.
     Stopping,
+    /// Its stop was requested, and is waited for. The one stage that is recorded after its step: until then it is not
+    /// known whether the request was made.
+    Waiting,
     /// It is proved to be stopped.
     Stopped,
     /// The stop timed out: it is started again as soon as its old process ends.

@@ -4,7 +4,8 @@
 //! |---|---|---|
 //! | recorded | nothing done | nothing |
 //! | shielding | triggers stopped, hold, shield on, partly | restores them |
-//! | stopping | as above; stop requested or not, finished or not | waits for the stop, starts |
+//! | stopping | as above; stop requested or not | has it requested again, waits for it, starts |
+//! | waiting | stop requested, finished or not | waits for it, starts |
 //! | stopped | stopped, held | releases, starts |
 //! | given up | hold off, start queued | waits for it, starts where it was not queued |
 //! | starting | partly back | the rest |
@@ -16,8 +17,8 @@ use std::time::Duration;
 
 use super::NotBack;
 use super::start::{Patience, Return, START_WAIT_MAX, bring_back};
-use crate::controller::{self, ServiceSpec};
-use crate::journal::{OpenEntry, ServiceStage};
+use crate::controller::{self, ControllerError, ServiceController, ServiceSpec};
+use crate::journal::{OpenEntry, ServiceRecord, ServiceStage};
 
 /// How a replay waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +52,18 @@ pub fn is_left_stopped(entry: &OpenEntry) -> bool {
     !services.is_empty() && services.iter().all(|record| record.stage == ServiceStage::LeftStopped)
 }
 
+/// A manager knows that a stop runs; a process that still has not obeyed its signal looks as if it were just up.
+fn tell_of_stop(controller: &dyn ServiceController, record: &ServiceRecord) -> Result<(), ControllerError> {
+    let same_run = || controller.state().map(|state| record.run.is_some() && state.run == record.run);
+    match record.stage {
+        ServiceStage::Stopping if record.was_up && same_run()? => controller.stop_was_requested(true),
+        ServiceStage::Waiting | ServiceStage::GivenUp if record.was_up && same_run()? => {
+            controller.stop_was_requested(false)
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Brings one entry's services to where they were, the last first. The caller holds the entry's locks, and has
 /// brought its replacements to their end. The entry is removed when nothing is left to do.
 ///
@@ -65,7 +78,10 @@ pub fn replay(mut entry: OpenEntry, mode: ResumeMode) -> Result<Vec<(String, Ret
         let outcome = serde_json::from_value::<ServiceSpec>(record.spec.clone())
             .map_err(|e| not_back(e.to_string()))
             .and_then(|spec| controller::open(&spec).map_err(|e| not_back(e.to_string())))
-            .and_then(|controller| bring_back(controller.as_ref(), &record, mode.patience()));
+            .and_then(|controller| {
+                tell_of_stop(controller.as_ref(), &record).map_err(|e| not_back(e.to_string()))?;
+                bring_back(controller.as_ref(), &record, mode.patience())
+            });
         match outcome {
             Ok(Return::AfterItsStop) => {
                 done.push((record.label.clone(), Return::AfterItsStop));

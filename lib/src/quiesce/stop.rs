@@ -158,6 +158,8 @@ fn stop_one(
     observe(&watch);
     controller.request_stop()?;
     let began = Instant::now();
+    quiesced.set_stages(index..index + 1, ServiceStage::Waiting)?;
+    let controller = &*quiesced.members[index].handle;
     let mut sent = 0;
     let mut fence: Option<Fence> = None;
     let why = loop {

@@ -193,8 +193,8 @@ fn nothing_is_stopped_without_a_guard_or_a_journal() {
 
 #[test]
 fn replay_starts_what_was_up_at_every_stage_and_nothing_else() {
-    use ServiceStage::{GivenUp, Recorded, Shielding, Starting, Stopped, Stopping};
-    for stage in [Recorded, Shielding, Stopping, Stopped, GivenUp, Starting] {
+    use ServiceStage::{GivenUp, Recorded, Shielding, Starting, Stopped, Stopping, Waiting};
+    for stage in [Recorded, Shielding, Stopping, Waiting, Stopped, GivenUp, Starting] {
         let bench = Bench::new();
         let service = bench.service(RUNS);
         let done = replay(bench.entry(&service, stage, false), ResumeMode::Now).unwrap();
@@ -204,9 +204,53 @@ fn replay_starts_what_was_up_at_every_stage_and_nothing_else() {
         assert_eq!(done[0].1, Return::Started, "{stage:?}");
         assert!(up(&service));
         assert!(bench.entries().is_empty());
-        let done = replay(bench.entry(&service, stage, true), ResumeMode::Now).unwrap();
-        assert_eq!(done[0].1, Return::StillUp, "{stage:?}");
+        if !matches!(stage, Stopping | Waiting | GivenUp) {
+            let done = replay(bench.entry(&service, stage, true), ResumeMode::Now).unwrap();
+            assert_eq!(done[0].1, Return::StillUp, "{stage:?}");
+        }
         end(&service);
+    }
+}
+
+/// The guard of a program that was killed during a stop once took the service, which had not obeyed yet, for one that
+/// was simply up, and forgot it; then it ended.
+#[test]
+fn replay_waits_for_a_stop_that_still_runs() {
+    for (stage, signal) in
+        [(ServiceStage::Waiting, true), (ServiceStage::GivenUp, true), (ServiceStage::Stopping, false)]
+    {
+        let bench = Bench::new();
+        // Obeys, but only once it is told so through the file.
+        let go = bench.dir.path().join("go");
+        assert!(std::process::Command::new("mkfifo").arg(&go).status().unwrap().success());
+        let script = format!(
+            "trap 'read x < {}; exit 0' TERM; : > {}.up; while :; do wait; read x < /dev/full & wait; done",
+            go.display(),
+            go.display()
+        );
+        let script = if signal { script } else { RUNS.to_owned() };
+        let service = bench.running(&script);
+        let before = service.state().unwrap().run;
+        let entry = bench.entry(&service, stage, true);
+        if signal {
+            let up = PathBuf::from(format!("{}.up", go.display()));
+            let deadline = std::time::Instant::now() + Duration::from_secs(20);
+            while !up.exists() {
+                assert!(std::time::Instant::now() < deadline);
+                std::thread::yield_now();
+            }
+            service.request_stop().unwrap();
+        }
+        let guard = std::thread::spawn(move || replay(entry, ResumeMode::Guard));
+        if signal {
+            // Opened for writing once the service reads it, which it does when it has got the signal.
+            std::fs::write(&go, "go\n").unwrap();
+        }
+        let done = guard.join().unwrap().unwrap();
+        assert_eq!(done[0].1, Return::Started, "{stage:?}");
+        let again = bench.service(RUNS);
+        assert_ne!(again.state().unwrap().run, before);
+        again.signal(crate::world::StopSignal::Usr1).unwrap();
     }
 }
 

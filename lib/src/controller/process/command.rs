@@ -180,6 +180,11 @@ impl ServiceController for CommandService {
         }
     }
 
+    fn stop_was_requested(&self, again: bool) -> Result<(), ControllerError> {
+        self.stop_requested.set(true);
+        if again { self.request_stop() } else { Ok(()) }
+    }
+
     fn signal(&self, signal: StopSignal) -> Result<(), ControllerError> {
         self.main()?.map_or(Ok(()), |main| send(&main, signal, &self.label()))
     }

@@ -177,6 +177,11 @@ impl ServiceController for PidFileService {
         }
     }
 
+    fn stop_was_requested(&self, again: bool) -> Result<(), ControllerError> {
+        self.stop_requested.set(true);
+        if again { self.request_stop() } else { Ok(()) }
+    }
+
     fn signal(&self, signal: StopSignal) -> Result<(), ControllerError> {
         self.main()?.map_or(Ok(()), |main| send(&main, signal, &self.label()))
     }
