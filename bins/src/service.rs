@@ -110,6 +110,7 @@ pub fn options(databases: &[PathBuf], stop: &StopFlags, target: Option<&Target>)
         }
     }
     policy.stop_wait_max = stop.stop_timeout.unwrap_or(policy.stop_wait_max);
+    policy.write_extension_max = stop.write_wait.unwrap_or(policy.write_extension_max);
     match stop.last_resort {
         Some(LastResortArg::Never) => policy.last_resort = LastResort::Never,
         Some(LastResortArg::FencedKill) => policy.last_resort = LastResort::FencedKill,

@@ -35,6 +35,9 @@ fn id(outcome: &Outcome) -> String {
 
 fn restore(unit: &Unit, id: &str) -> PathBuf {
     let to = unit.directory.join(format!("restored-{id}"));
+    if unit.databases.len() > 1 {
+        std::fs::create_dir(&to).unwrap();
+    }
     svc_backup(["restore", "--from", text(&unit.directory.join("store")), "t", id, "--to", text(&to)]).expect(0);
     to
 }
@@ -93,6 +96,7 @@ fn includes() {
     let id = id(&backup(&unit, "hot", &["--include", text(&files)]).expect(0));
     let store = unit.directory.join("store");
     let to = unit.directory.join("back");
+    std::fs::create_dir(&to).unwrap();
     svc_backup(["restore", "--from", text(&store), "t", &id, "--to", text(&to)]).expect(0);
     let found = sh("find", [text(&to), "-name", "setting"]).expect(0).stdout;
     let found = found.trim();

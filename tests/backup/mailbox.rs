@@ -43,6 +43,7 @@ fn the_main_job() {
     stock_tools_can_read(&store);
     for (id, known) in &taken {
         let copy = home.join(format!("copy-{id}"));
+        std::fs::create_dir(&copy).unwrap();
         svc_backup(["restore", "--from", text(&store), "mailbox", id, "--to", text(&copy)]).expect(0);
         assert_eq!(faults(&copy.join("relay.sqlite"), &copy.join("usage.sqlite"), known), Vec::<String>::new());
     }
@@ -86,10 +87,11 @@ fn control(server: &Server, home: &Path, traffic: &Traffic) {
         let copy = home.join(format!("control-{attempt}"));
         std::fs::create_dir_all(&copy).unwrap();
         let (channel, usage) = (copy.join("relay.sqlite"), copy.join("usage.sqlite"));
-        sh("sqlite3", [text(&server.channel), &format!(".backup {}", text(&channel))]).expect(0);
+        sh("sqlite3", ["-cmd", ".timeout 20000", text(&server.channel), &format!(".backup {}", text(&channel))])
+            .expect(0);
         traffic.wait_for(5);
         let known = traffic.known();
-        sh("sqlite3", [text(&server.usage), &format!(".backup {}", text(&usage))]).expect(0);
+        sh("sqlite3", ["-cmd", ".timeout 20000", text(&server.usage), &format!(".backup {}", text(&usage))]).expect(0);
         if !faults(&channel, &usage, &known).is_empty() {
             return;
         }

@@ -22,11 +22,11 @@ pub(crate) const STORIES: &[Story] = &[
         refuses("excl-shm", "--exclusive", Some("-shm"))
     }),
     ("fenced kill is refused: locking_mode EXCLUSIVE with a rollback journal", || {
-        refuses("excl-delete", "--exclusive --journal-mode delete", None);
+        outwaits("excl-delete", "--exclusive --journal-mode delete");
     }),
     ("fenced kill is refused: the VFS unix-excl", || refuses("vfs-excl", "--vfs unix-excl", None)),
     ("fenced kill is refused: the VFS unix-excl with a rollback journal", || {
-        refuses("vfs-excl-delete", "--vfs unix-excl --journal-mode delete", None);
+        outwaits("vfs-excl-delete", "--vfs unix-excl --journal-mode delete");
     }),
     ("fenced kill is refused: the VFS unix-none", || {
         refuses("vfs-none", "--vfs unix-none --journal-mode delete", None)
@@ -53,6 +53,15 @@ fn kills(mode: &str, databases: usize) {
 
 /// The service goes on committing under a naive fence: it may not be killed.
 fn refuses(name: &str, args: &str, stale: Option<&str>) {
+    spares(name, args, stale, &[], 22);
+}
+
+/// An exclusive lock that is never given back looks like one long write: it is waited for, and not killed either.
+fn outwaits(name: &str, args: &str) {
+    spares(name, args, None, &["--write-wait", "3s"], 31);
+}
+
+fn spares(name: &str, args: &str, stale: Option<&str>, more: &[&str], status: i32) {
     let recipe = Recipe::new().args(&format!("--on-term ignore --hold-open 1 --pause 1 {args}"));
     let unit = match stale {
         None => recipe.start(name),
@@ -65,7 +74,7 @@ fn refuses(name: &str, args: &str, stale: Option<&str>) {
         }
     };
     let (pid, observer) = (unit.main_pid(), unit.observe());
-    let outcome = svc_ctl(arguments("restart", &unit, &FENCED)).expect(22);
+    let outcome = svc_ctl(arguments("restart", &unit, &[&FENCED, more].concat())).expect(status);
     assert!(!ended(pid, Duration::ZERO), "{outcome:?}");
     unit.record.wait_for_commits(2, QUICK);
     assert!(signal(pid, rustix::process::Signal::USR1));

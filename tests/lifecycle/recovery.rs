@@ -31,7 +31,7 @@ fn refused_by_the_lock() {
     let unit = Recipe::new().args("--on-term slow --slow-for 4000").start("contended");
     let first = start(ours("svc-ctl", arguments("restart", &unit, &[])));
     unit.record.wait_for("SIGTERM has come", QUICK, |events| events.iter().any(|e| e.what == "signal"));
-    let refused: Vec<_> = (0..4).map(|_| start(ours("svc-ctl", arguments("restart", &unit, &["--no-wait"])))).collect();
+    let refused: Vec<_> = (0..4).map(|_| start(ours("svc-ctl", arguments("restart", &unit, &[])))).collect();
     for attempt in refused {
         let outcome = attempt.finish(QUICK).expect(20);
         assert!(outcome.stderr.contains("restart"), "who is at it, with what: {outcome:?}");

@@ -59,6 +59,9 @@ pub struct StopFlags {
     /// How long the stop may last before svckit gives up [default: 90s]
     #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "Stopping and starting")]
     pub stop_timeout: Option<Duration>,
+    /// How much longer while a database write is in flight [default: 10m]
+    #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "Stopping and starting")]
+    pub write_wait: Option<Duration>,
     /// What may happen after that [default: never]
     #[arg(long, value_name = "WORD", help_heading = "Stopping and starting")]
     pub last_resort: Option<LastResortArg>,
