@@ -17,7 +17,7 @@ use crate::failure::FailureKind;
 use crate::journal::{Entry, JOURNAL_VERSION, Journal, Replacement};
 use crate::lock::OperationLock;
 use crate::name::BackupId;
-use crate::quiesce::{Context, ResumeMode, quiesce};
+use crate::quiesce::{Context, Quiesced, ResumeMode, quiesce};
 use crate::sqlite_locks;
 use crate::world::disk::{AtPath, parent_of};
 use crate::world::raw_path::RawPath;
@@ -212,18 +212,18 @@ fn with_service(
     let mut plan = stop_plan("restore", &options);
     plan.persistent_hold = matches!(service.spec(), ServiceSpec::Unit { .. });
     let mut quiesced = quiesce(lock, context, service, &plan).during(what)?;
+    let mut prepared = Vec::new();
     let replaced = (|| {
-        let prepared = prepare(items, &report.backup, what)?;
+        prepared = prepare(items, &report.backup, what)?;
         quiesced.record_replacements(prepared.clone()).during(what)?;
         for replacement in &prepared {
             replace::roll_forward(replacement).during(what)?;
         }
-        quiesced.record_replacements(Vec::new()).during(what)?;
-        Ok(prepared)
+        quiesced.record_replacements(Vec::new()).during(what)
     })();
     let replaced = match replaced {
-        Ok(replaced) => replaced,
-        Err(error) if quiesced.has_replacements() => {
+        Ok(()) => prepared,
+        Err(error) if quiesced.has_replacements() && !taken_back(&mut quiesced, &prepared) => {
             // Half replaced: nobody may start it on that. The journal keeps the intent, and resume finishes it.
             let service = service.label();
             quiesced.leave_to_guard();
@@ -256,6 +256,17 @@ fn with_service(
             work: Some(format!("{} is in place; what it replaced is in {}", report.backup, shown(&report.kept))),
         }),
     }
+}
+
+/// Takes back what has begun, the last first, and says whether all of it is as it was.
+fn taken_back(quiesced: &mut Quiesced<'_>, prepared: &[Replacement]) -> bool {
+    for replacement in prepared.iter().rev() {
+        if let Err(error) = replace::roll_back(replacement) {
+            tracing::warn!(%error, target = %replacement.target.0.display(), "the replacement could not be taken back");
+            return false;
+        }
+    }
+    quiesced.record_replacements(Vec::new()).is_ok()
 }
 
 fn without_service(

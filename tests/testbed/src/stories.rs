@@ -29,12 +29,14 @@ pub fn run(stories: &[Story]) -> ExitCode {
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
-fn trial((name, story): Story, inside: bool) -> Trial {
+/// A story as a test that can be run or counts as not run.
+#[must_use]
+pub fn trial((name, story): Story, can_run: bool) -> Trial {
     let body = move || {
         std::panic::catch_unwind(story).map_err(|panic| {
             let text = panic.downcast_ref::<String>().cloned();
             Failed::from(text.or_else(|| panic.downcast_ref::<&str>().map(|t| (*t).to_owned())).unwrap_or_default())
         })
     };
-    Trial::test(name.replace(' ', "_"), body).with_ignored_flag(!inside)
+    Trial::test(name.replace(' ', "_"), body).with_ignored_flag(!can_run)
 }

@@ -93,10 +93,12 @@ impl SystemdUnit {
     pub(super) fn take_shield_off(&self) -> Result<(), ControllerError> {
         const ACTION: &str = "take the shield from";
         let path = self.paths.shield();
-        if path.symlink_metadata().is_err() {
-            return Ok(());
-        }
         let unit = self.unit(ACTION)?;
+        let known = has_drop_in(&unit, &path);
+        if !known && path.symlink_metadata().is_err() {
+            // A program that died while it wrote or removed it left a temporary file or the directory.
+            return dropin::remove(&path).map(drop).map_err(|error| self.disk(ACTION, error));
+        }
         self.refuse_while_stopping(ACTION, &unit)?;
         dropin::remove(&path).map_err(|error| self.disk(ACTION, error))?;
         let held = self.paths.held(Life::UntilReboot).is_some_and(|held| held.symlink_metadata().is_ok());
@@ -176,6 +178,9 @@ impl SystemdUnit {
 
     pub(super) fn take_hold_off(&self) -> Result<(), ControllerError> {
         const ACTION: &str = "release";
+        // Asked before and needed last: a unit that can't be read keeps no hold on.
+        let unit = self.unit(ACTION);
+        let knows = |hold: &Path| unit.as_ref().is_ok_and(|unit| has_drop_in(unit, hold));
         let mut removed = false;
         for life in [Life::UntilReboot, Life::Persistent] {
             // The file first: that lifts the hold at once, also where the rest fails.
@@ -188,7 +193,8 @@ impl SystemdUnit {
                 continue;
             }
             if let Some(hold) = self.paths.hold(life) {
-                removed |= dropin::remove(&hold).map_err(|error| self.disk(ACTION, error))?;
+                // One that is gone and that systemd still knows was removed by a program that died before the reload.
+                removed |= dropin::remove(&hold).map_err(|error| self.disk(ACTION, error))? || knows(&hold);
             }
         }
         if removed { self.reload(ACTION) } else { Ok(()) }
