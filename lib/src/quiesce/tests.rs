@@ -223,11 +223,8 @@ fn replay_waits_for_a_stop_that_still_runs() {
         // Obeys, but only once it is told so through the file.
         let go = bench.dir.path().join("go");
         assert!(std::process::Command::new("mkfifo").arg(&go).status().unwrap().success());
-        let script = format!(
-            "trap 'read x < {}; exit 0' TERM; : > {}.up; while :; do wait; read x < /dev/full & wait; done",
-            go.display(),
-            go.display()
-        );
+        let script =
+            format!("trap 'read x < {0}; kill $!; exit 0' TERM; tail -f /dev/null & : > {0}.up; wait", go.display());
         let script = if signal { script } else { RUNS.to_owned() };
         let service = bench.running(&script);
         let before = service.state().unwrap().run;
@@ -250,7 +247,11 @@ fn replay_waits_for_a_stop_that_still_runs() {
         assert_eq!(done[0].1, Return::Started, "{stage:?}");
         let again = bench.service(RUNS);
         assert_ne!(again.state().unwrap().run, before);
-        again.signal(crate::world::StopSignal::Usr1).unwrap();
+        for process in again.processes().unwrap() {
+            if let Some(pidfd) = crate::world::Pidfd::open(&process).unwrap() {
+                pidfd.signal(crate::world::StopSignal::Usr1).unwrap();
+            }
+        }
     }
 }
 
