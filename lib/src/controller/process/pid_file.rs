@@ -127,6 +127,21 @@ impl PidFileService {
         }
     }
 
+    /// Writes the pid file as a launcher does. A full disk keeps no service down: then the file is overwritten where it
+    /// stands, which needs no new block, and at the last removed, so that it names nobody who is dead.
+    fn take_launchers_part(&self, pid: i32) {
+        let content = format!("{pid}\n");
+        let mode = std::fs::metadata(&self.path).map_or(0o644, |metadata| metadata.mode() & 0o777);
+        let Err(error) = write_durably(&self.path, content.as_bytes(), mode) else { return };
+        tracing::warn!(%error, "the pid file could not be replaced");
+        let in_place = std::fs::OpenOptions::new().write(true).truncate(true).open(&self.path);
+        if in_place.and_then(|mut file| std::io::Write::write_all(&mut file, content.as_bytes())).is_err()
+            && let Err(error) = std::fs::remove_file(&self.path)
+        {
+            tracing::warn!(%error, "the pid file could not be removed");
+        }
+    }
+
     fn is_starting(&self) -> bool {
         self.started.borrow().as_ref().is_some_and(|started| Instant::now() < started.until)
     }
@@ -203,8 +218,7 @@ impl ServiceController for PidFileService {
         *self.started.borrow_mut() =
             Some(Started { child: Some(child), process, until: Instant::now() + PID_FILE_WAIT_MAX });
         if by_launcher {
-            let mode = std::fs::metadata(&self.path).map_or(0o644, |metadata| metadata.mode() & 0o777);
-            write_durably(&self.path, format!("{pid}\n").as_bytes(), mode).map_err(|e| failed("start", &label, e))?;
+            self.take_launchers_part(pid);
         }
         gate.open().map_err(|e| failed("start", &label, e))
     }
