@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
+use std::os::fd::AsFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -125,12 +126,21 @@ fn begins_as_sqlite(path: &Path) -> bool {
     // A database that this very process has open is not opened a second time; it is one by that fact.
     let file = match LockFile::open(path, Access::Read) {
         Ok(file) => file,
-        Err(super::LocksError::OwnProcess { .. }) => return true,
+        Err(super::LocksError::OwnProcess { .. }) => return !is_standard_stream(path),
         Err(_) => return false,
     };
     let mut magic = [0; 16];
     let mut reader = file.file();
     reader.read_exact(&mut magic).is_ok() && &magic == b"SQLite format 3\0"
+}
+
+/// A log that we write to as the service does is no database: SQLite uses no descriptor below 3.
+fn is_standard_stream(path: &Path) -> bool {
+    let (input, output, error) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
+    let Ok(id) = FileId::of(path) else { return false };
+    [input.as_fd(), output.as_fd(), error.as_fd()]
+        .into_iter()
+        .any(|fd| rustix::fs::fstat(fd).is_ok_and(|stat| (stat.st_dev, stat.st_ino) == (id.device, id.inode)))
 }
 
 /// Calls `each` with every regular file that the process has open, as often as it has it open.
