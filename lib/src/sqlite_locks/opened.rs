@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
-use std::os::fd::AsFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -136,11 +135,8 @@ fn begins_as_sqlite(path: &Path) -> bool {
 
 /// A log that we write to as the service does is no database: SQLite uses no descriptor below 3.
 fn is_standard_stream(path: &Path) -> bool {
-    let (input, output, error) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
     let Ok(id) = FileId::of(path) else { return false };
-    [input.as_fd(), output.as_fd(), error.as_fd()]
-        .into_iter()
-        .any(|fd| rustix::fs::fstat(fd).is_ok_and(|stat| (stat.st_dev, stat.st_ino) == (id.device, id.inode)))
+    (0..=2).any(|fd| FileId::of(Path::new(&format!("/proc/self/fd/{fd}"))).is_ok_and(|stream| stream == id))
 }
 
 /// Calls `each` with every regular file that the process has open, as often as it has it open.
