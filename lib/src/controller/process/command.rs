@@ -4,28 +4,22 @@
 //! log beside it has its output. The command must stay in the foreground; what it leaves behind in its session still
 //! counts as the service.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::io::{Read, Seek, SeekFrom};
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::Child;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
-
-use super::family::{Family, send};
 use super::launch::launch;
-use super::{failed, io_failed, manager_of, mark_of, state_of};
-use crate::controller::{
-    Activity, CommandLine, ControllerError, ExitCause, KillSource, ServiceController, ServiceSpec, ServiceState,
-};
+use super::running::Running;
+use super::{failed, io_failed, manager_of};
+use crate::controller::{CommandLine, ControllerError, KillSource, ServiceController, ServiceSpec, ServiceState};
 use crate::journal::StopMark;
 use crate::lock::LockKey;
 use crate::name::ServiceName;
 use crate::progress::Cancel;
 use crate::world::disk::{create_private_dir, write_durably};
 use crate::world::{ProcessId, StopSignal};
-use std::time::Duration;
 
 /// So much of the end of a log is read, in bytes.
 const LOG_TAIL_MAX: u64 = 4 << 20;
@@ -38,12 +32,8 @@ pub struct CommandService {
     name: ServiceName,
     command: CommandLine,
     record_dir: PathBuf,
-    family: Family,
-    last_run: RefCell<Option<ProcessId>>,
+    running: Running,
     child: RefCell<Option<Child>>,
-    exit: Cell<Option<ExitCause>>,
-    stop_requested: Cell<bool>,
-    watch: Inotify,
 }
 
 /// What the record says.
@@ -65,23 +55,8 @@ impl CommandService {
             return Err(ControllerError::Invalid { service: label, reason: "its command is empty".to_owned() });
         }
         create_private_dir(record_dir).map_err(|e| failed("record", &label, e))?;
-        let watched = || -> nix::Result<Inotify> {
-            let watch = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
-            watch.add_watch(record_dir, AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_DELETE)?;
-            Ok(watch)
-        };
-        let watch = watched().map_err(|e| failed("watch", &label, e))?;
-        let service = Self {
-            name,
-            command,
-            record_dir: record_dir.to_owned(),
-            family: Family::default(),
-            last_run: RefCell::new(None),
-            child: RefCell::new(None),
-            exit: Cell::new(None),
-            stop_requested: Cell::new(false),
-            watch,
-        };
+        let running = Running::new(label, record_dir)?;
+        let service = Self { name, command, record_dir: record_dir.to_owned(), running, child: RefCell::new(None) };
         service.processes()?;
         Ok(service)
     }
@@ -114,16 +89,14 @@ impl CommandService {
     fn main(&self) -> Result<Option<ProcessId>, ControllerError> {
         self.reap();
         let Some(record) = self.record()? else { return Ok(None) };
-        *self.last_run.borrow_mut() = Some(record.process.clone());
+        self.running.note_run(&record.process);
         Ok(Some(record.process).filter(ProcessId::is_alive))
     }
 
-    /// Learns how our own child ended; a process that another program started keeps that to itself.
     fn reap(&self) {
-        use std::os::unix::process::ExitStatusExt;
         let mut child = self.child.borrow_mut();
-        if let Some(Ok(Some(status))) = child.as_mut().map(Child::try_wait) {
-            self.exit.set(status.signal().map(ExitCause::Signalled).or(status.code().map(ExitCause::Exited)));
+        if let Some(cause) = Running::end_of(child.as_mut()) {
+            self.running.note_end(cause);
             *child = None;
         }
     }
@@ -139,7 +112,7 @@ impl ServiceController for CommandService {
     }
 
     fn label(&self) -> String {
-        format!("service {}", self.name)
+        self.running.label().to_owned()
     }
 
     fn lock_keys(&self) -> Result<Vec<LockKey>, ControllerError> {
@@ -148,45 +121,24 @@ impl ServiceController for CommandService {
     }
 
     fn state(&self) -> Result<ServiceState, ControllerError> {
-        let main = self.main()?;
-        let left = self.family.alive(main.as_ref(), &self.label())?;
-        let activity = match (&main, left.is_empty()) {
-            (Some(_), _) if self.stop_requested.get() => Activity::Stopping,
-            (Some(_), _) => Activity::Up,
-            (None, false) => Activity::Stopping,
-            (None, true) if self.exit.get().is_some_and(|e| e != ExitCause::Exited(0)) && !self.ended_by_us() => {
-                Activity::Failed
-            }
-            (None, true) => Activity::Down,
-        };
-        Ok(state_of(main.as_ref(), activity, self.last_run.borrow().as_ref(), self.exit.get()))
+        self.running.state(self.main()?.as_ref(), false)
     }
 
     fn processes(&self) -> Result<Vec<ProcessId>, ControllerError> {
-        let main = self.main()?;
-        self.family.alive(main.as_ref(), &self.label())
+        self.running.processes(self.main()?.as_ref())
     }
 
     fn request_stop(&self) -> Result<(), ControllerError> {
-        self.stop_requested.set(true);
-        match self.main()? {
-            Some(main) => send(&main, StopSignal::Term, &self.label()),
-            None => {
-                for process in self.processes()? {
-                    send(&process, StopSignal::Term, &self.label())?;
-                }
-                Ok(())
-            }
-        }
+        self.running.request_stop(self.main()?.as_ref())
     }
 
     fn stop_was_requested(&self, again: bool) -> Result<(), ControllerError> {
-        self.stop_requested.set(true);
+        self.running.note_stop_request();
         if again { self.request_stop() } else { Ok(()) }
     }
 
     fn signal(&self, signal: StopSignal) -> Result<(), ControllerError> {
-        self.main()?.map_or(Ok(()), |main| send(&main, signal, &self.label()))
+        self.running.signal(self.main()?.as_ref(), signal)
     }
 
     fn start(&self) -> Result<(), ControllerError> {
@@ -199,8 +151,7 @@ impl ServiceController for CommandService {
         let pid = i32::try_from(child.id()).map_err(|e| failed("start", &label, e))?;
         let process = ProcessId::of(pid).map_err(|e| failed("start", &label, e))?;
         *self.child.borrow_mut() = Some(child);
-        self.exit.set(None);
-        self.stop_requested.set(false);
+        self.running.begin();
         let Some(process) = process else { return Err(failed("start", &label, "it ended at once")) };
         let record = serde_json::to_vec(&Record { process, log_offset }).map_err(|e| failed("record", &label, e))?;
         write_durably(&self.record_path(), &record, 0o600).map_err(|e| failed("record", &label, e))?;
@@ -208,11 +159,7 @@ impl ServiceController for CommandService {
     }
 
     fn wait_change(&self, until: Instant, cancel: &Cancel) -> Result<(), ControllerError> {
-        self.processes()?;
-        self.family.wait(&[self.watch.as_fd()], until, cancel, &self.label())?;
-        // Drained, or the next wait would return at once for the same event.
-        drop(self.watch.read_events());
-        Ok(())
+        self.running.wait_change(self.main()?.as_ref(), until, cancel)
     }
 
     fn kill_sources(&self, _stop_wait_max: Duration) -> Result<Vec<KillSource>, ControllerError> {
@@ -221,7 +168,7 @@ impl ServiceController for CommandService {
 
     fn stop_mark(&self) -> Result<StopMark, ControllerError> {
         self.main()?;
-        mark_of(self.last_run.borrow().as_ref(), &self.label())
+        self.running.stop_mark()
     }
 
     fn log_since_start(&self, lines_max: usize) -> Result<Vec<String>, ControllerError> {
@@ -238,12 +185,5 @@ impl ServiceController for CommandService {
         let text = String::from_utf8_lossy(&bytes);
         let lines: Vec<String> = text.lines().map(str::to_owned).collect();
         Ok(lines[lines.len().saturating_sub(lines_max)..].to_vec())
-    }
-}
-
-impl CommandService {
-    /// A service that ends by the very signal that asked it to has obeyed.
-    fn ended_by_us(&self) -> bool {
-        self.stop_requested.get() && matches!(self.exit.get(), Some(ExitCause::Signalled(signal)) if signal != 9)
     }
 }

@@ -12,6 +12,7 @@ mod command;
 mod family;
 mod launch;
 mod pid_file;
+mod running;
 
 #[cfg(test)]
 mod tests;
@@ -19,42 +20,8 @@ mod tests;
 pub use command::CommandService;
 pub use pid_file::PidFileService;
 
-use super::{Activity, ControllerError, ExitCause, KillSource, ServiceState};
-use crate::journal::StopMark;
-use crate::world::{ProcessId, clock};
-
-fn run_of(process: &ProcessId) -> String {
-    format!("{}:{}", process.pid, process.start_ticks)
-}
-
-fn state_of(
-    main: Option<&ProcessId>,
-    activity: Activity,
-    last_run: Option<&ProcessId>,
-    exit: Option<ExitCause>,
-) -> ServiceState {
-    let detail = match (main, activity) {
-        (Some(main), Activity::Up) => format!("running as process {}", main.pid),
-        (_, Activity::Starting) => "starting".to_owned(),
-        (_, Activity::Stopping) => "stopping".to_owned(),
-        (_, Activity::Failed) => "failed".to_owned(),
-        _ => "not running".to_owned(),
-    };
-    ServiceState {
-        activity,
-        run: main.or(last_run).map(run_of),
-        main: main.cloned(),
-        exit,
-        result: None,
-        start_state: None,
-        detail,
-    }
-}
-
-fn mark_of(last_run: Option<&ProcessId>, service: &str) -> Result<StopMark, ControllerError> {
-    let boot_id = clock::boot_id().map_err(|e| failed("look at", service, e))?;
-    Ok(StopMark { run: last_run.map(run_of), changed_at: None, boot_id })
-}
+use super::{ControllerError, KillSource};
+use crate::world::ProcessId;
 
 fn failed(action: &'static str, service: &str, error: impl std::fmt::Display) -> ControllerError {
     ControllerError::Failed { action, service: service.to_owned(), reason: error.to_string() }

@@ -1,21 +1,18 @@
 //! A daemon that writes its pid to a file.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::io::Read;
-use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
-
 use super::capture::capture;
-use super::family::{Family, send};
 use super::launch::launch;
-use super::{failed, io_failed, manager_of, mark_of, state_of};
+use super::running::Running;
+use super::{failed, io_failed, manager_of};
 use crate::controller::{
-    Activity, CommandLine, ControllerError, ExitCause, KillSource, ServiceController, ServiceSpec, ServiceState,
+    CommandLine, ControllerError, ExitCause, KillSource, ServiceController, ServiceSpec, ServiceState,
 };
 use crate::journal::StopMark;
 use crate::lock::LockKey;
@@ -35,12 +32,8 @@ const CLOCK_SLACK: Duration = Duration::from_secs(2);
 pub struct PidFileService {
     path: PathBuf,
     command: Option<CommandLine>,
-    family: Family,
-    last_run: RefCell<Option<ProcessId>>,
+    running: Running,
     started: RefCell<Option<Started>>,
-    exit: Cell<Option<ExitCause>>,
-    stop_requested: Cell<bool>,
-    watch: Inotify,
 }
 
 /// A start of ours that the pid file does not confirm yet.
@@ -63,22 +56,9 @@ impl PidFileService {
         let label = format!("pid file {}", path.display());
         let parent = real_parent.map_err(|e| not_found(&label, format!("its directory can't be reached: {e}")))?;
         let name = path.file_name().ok_or_else(|| invalid(&label, "it has no file name"))?;
-        let watched = || -> nix::Result<Inotify> {
-            let watch = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
-            let events = AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_CLOSE_WRITE | AddWatchFlags::IN_DELETE;
-            watch.add_watch(&parent, events)?;
-            Ok(watch)
-        };
-        let mut service = Self {
-            path: parent.join(name),
-            command,
-            family: Family::default(),
-            last_run: RefCell::new(None),
-            started: RefCell::new(None),
-            exit: Cell::new(None),
-            stop_requested: Cell::new(false),
-            watch: watched().map_err(|e| failed("watch", &label, e))?,
-        };
+        let path = parent.join(name);
+        let running = Running::new(format!("pid file {}", path.display()), &parent)?;
+        let mut service = Self { path, command, running, started: RefCell::new(None) };
         let main = service.main()?;
         match (&main, &service.command) {
             (Some(main), None) => {
@@ -106,22 +86,20 @@ impl PidFileService {
             started.as_ref().and_then(|started| started.process.clone()).filter(ProcessId::is_alive)
         });
         if let Some(main) = &main {
-            *self.last_run.borrow_mut() = Some(main.clone());
+            self.running.note_run(main);
         }
         Ok(main)
     }
 
     fn reap(&self) {
-        use std::os::unix::process::ExitStatusExt;
         let mut started = self.started.borrow_mut();
         let Some(begun) = started.as_mut() else { return };
-        if let Some(Ok(Some(status))) = begun.child.as_mut().map(Child::try_wait) {
-            let cause = status.signal().map(ExitCause::Signalled).or(status.code().map(ExitCause::Exited));
+        if let Some(cause) = Running::end_of(begun.child.as_mut()) {
             begun.child = None;
             begun.process = None;
             // A daemon's first process ends at once; its end is the service's only when it is no success.
-            if cause != Some(ExitCause::Exited(0)) || self.stop_requested.get() {
-                self.exit.set(cause);
+            if cause != ExitCause::Exited(0) || self.running.is_stop_requested() {
+                self.running.note_end(cause);
                 *started = None;
             }
         }
@@ -153,7 +131,7 @@ impl ServiceController for PidFileService {
     }
 
     fn label(&self) -> String {
-        format!("pid file {}", self.path.display())
+        self.running.label().to_owned()
     }
 
     fn lock_keys(&self) -> Result<Vec<LockKey>, ControllerError> {
@@ -161,44 +139,24 @@ impl ServiceController for PidFileService {
     }
 
     fn state(&self) -> Result<ServiceState, ControllerError> {
-        let main = self.main()?;
-        let left = self.family.alive(main.as_ref(), &self.label())?;
-        let activity = match (&main, left.is_empty()) {
-            (Some(_), _) if self.stop_requested.get() => Activity::Stopping,
-            (Some(_), _) => Activity::Up,
-            (None, _) if !self.stop_requested.get() && self.is_starting() => Activity::Starting,
-            (None, false) => Activity::Stopping,
-            (None, true) if !self.stop_requested.get() && self.exit.get().is_some() => Activity::Failed,
-            (None, true) => Activity::Down,
-        };
-        Ok(state_of(main.as_ref(), activity, self.last_run.borrow().as_ref(), self.exit.get()))
+        self.running.state(self.main()?.as_ref(), self.is_starting())
     }
 
     fn processes(&self) -> Result<Vec<ProcessId>, ControllerError> {
-        let main = self.main()?;
-        self.family.alive(main.as_ref(), &self.label())
+        self.running.processes(self.main()?.as_ref())
     }
 
     fn request_stop(&self) -> Result<(), ControllerError> {
-        self.stop_requested.set(true);
-        match self.main()? {
-            Some(main) => send(&main, StopSignal::Term, &self.label()),
-            None => {
-                for process in self.processes()? {
-                    send(&process, StopSignal::Term, &self.label())?;
-                }
-                Ok(())
-            }
-        }
+        self.running.request_stop(self.main()?.as_ref())
     }
 
     fn stop_was_requested(&self, again: bool) -> Result<(), ControllerError> {
-        self.stop_requested.set(true);
+        self.running.note_stop_request();
         if again { self.request_stop() } else { Ok(()) }
     }
 
     fn signal(&self, signal: StopSignal) -> Result<(), ControllerError> {
-        self.main()?.map_or(Ok(()), |main| send(&main, signal, &self.label()))
+        self.running.signal(self.main()?.as_ref(), signal)
     }
 
     fn start(&self) -> Result<(), ControllerError> {
@@ -213,8 +171,7 @@ impl ServiceController for PidFileService {
         let (child, gate) = launch(command, None).map_err(|e| failed("start", &label, e))?;
         let pid = i32::try_from(child.id()).map_err(|e| failed("start", &label, e))?;
         let process = ProcessId::of(pid).map_err(|e| failed("start", &label, e))?;
-        self.exit.set(None);
-        self.stop_requested.set(false);
+        self.running.begin();
         *self.started.borrow_mut() =
             Some(Started { child: Some(child), process, until: Instant::now() + PID_FILE_WAIT_MAX });
         if by_launcher {
@@ -224,11 +181,7 @@ impl ServiceController for PidFileService {
     }
 
     fn wait_change(&self, until: Instant, cancel: &Cancel) -> Result<(), ControllerError> {
-        self.processes()?;
-        self.family.wait(&[self.watch.as_fd()], until, cancel, &self.label())?;
-        // Drained, or the next wait would return at once for the same event.
-        drop(self.watch.read_events());
-        Ok(())
+        self.running.wait_change(self.main()?.as_ref(), until, cancel)
     }
 
     fn kill_sources(&self, _stop_wait_max: Duration) -> Result<Vec<KillSource>, ControllerError> {
@@ -237,7 +190,7 @@ impl ServiceController for PidFileService {
 
     fn stop_mark(&self) -> Result<StopMark, ControllerError> {
         self.main()?;
-        mark_of(self.last_run.borrow().as_ref(), &self.label())
+        self.running.stop_mark()
     }
 }
 

@@ -5,6 +5,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use super::*;
+use crate::controller::{Activity, ExitCause};
 use crate::controller::{CommandLine, ServiceController, ServiceSpec};
 use crate::progress::Cancel;
 use crate::world::StopSignal;
