@@ -11,6 +11,7 @@ use super::live::{Member, Usage, open_if_there};
 use super::own::{beside, recover};
 use super::snapshot::{Snapshot, SnapshotRequest, copy_path, in_order};
 use super::wal::{WalMark, overlay};
+use crate::progress::Cancel;
 use crate::sqlite_locks::{Access, DB_SHARED, LockMode, SHM_WRITE, Wanted, lock_together, side_file};
 use crate::world::disk::AtPath;
 use crate::world::wait;
@@ -19,7 +20,7 @@ use crate::world::wait;
 const ATTEMPTS_MAX: usize = 5;
 
 /// Two changes closer than this may carry the same time stamp: the kernel's clock for files ticks every 1 to 10 ms.
-const STAMP_GRAIN: Duration = Duration::from_millis(50);
+pub(super) const STAMP_GRAIN: Duration = Duration::from_millis(50);
 
 /// Copies the databases as of one instant while their service runs; also when nobody has them open.
 ///
@@ -102,7 +103,7 @@ impl Instantly {
 }
 
 fn attempt(request: &SnapshotRequest<'_>, members: &[Member], hold: bool) -> Result<Outcome, SqliteError> {
-    settle(request, members)?;
+    settle(members.iter(), request.cancel, request.into)?;
     let (mut at, locked_at) = lock_and_mark(request, members, hold)?;
     let total = at.iter().map(Instantly::len).sum();
     let deadline = hold.then(|| (locked_at + request.fence_hold_max, request.fence_hold_max));
@@ -150,9 +151,13 @@ pub(super) fn finish(
 }
 
 /// Waits until the last change of every quiet file is old enough for a further one to carry another time stamp.
-fn settle(request: &SnapshotRequest<'_>, members: &[Member]) -> Result<(), SqliteError> {
+pub(super) fn settle<'a>(
+    members: impl Iterator<Item = &'a Member>,
+    cancel: &Cancel,
+    path: &Path,
+) -> Result<(), SqliteError> {
     let mut newest = Duration::ZERO;
-    for member in members.iter().filter(|member| matches!(member.usage, Usage::Quiet)) {
+    for member in members.filter(|member| matches!(member.usage, Usage::Quiet)) {
         for stamp in member.stamps()?.iter().flatten() {
             newest = newest.max(stamp.last_change());
         }
@@ -160,9 +165,9 @@ fn settle(request: &SnapshotRequest<'_>, members: &[Member]) -> Result<(), Sqlit
     let age = now().saturating_sub(newest);
     if age < STAMP_GRAIN {
         let until = Instant::now() + (STAMP_GRAIN - age);
-        let cancelled = wait::readable(&[request.cancel.as_fd()], until).at("wait for", request.into)?;
+        let cancelled = wait::readable(&[cancel.as_fd()], until).at("wait for", path)?;
         if !cancelled.is_empty() {
-            return Err(SqliteError::Cancelled { what: "copying", path: request.into.to_owned() });
+            return Err(SqliteError::Cancelled { what: "reading", path: path.to_owned() });
         }
     }
     Ok(())
@@ -312,6 +317,6 @@ pub(super) fn clear(copy: &Path) -> Result<(), SqliteError> {
     Ok(())
 }
 
-fn now() -> Duration {
+pub(super) fn now() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }

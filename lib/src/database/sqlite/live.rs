@@ -134,7 +134,7 @@ fn in_use(path: &Path, db: &LockFile) -> Result<bool, SqliteError> {
     }
 }
 
-fn usage_of(path: &Path, db: &LockFile, mode: JournalMode) -> Result<Usage, SqliteError> {
+pub(super) fn usage_of(path: &Path, db: &LockFile, mode: JournalMode) -> Result<Usage, SqliteError> {
     let refuse = |reason: String| SqliteError::InFlight { path: path.to_owned(), reason };
     if let Err(reason) = locks_are_local(path)? {
         return Err(refuse(reason));

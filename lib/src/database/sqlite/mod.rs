@@ -15,6 +15,7 @@ mod header;
 mod hot;
 mod live;
 mod own;
+pub mod pages;
 pub mod replace;
 mod snapshot;
 mod stubs;

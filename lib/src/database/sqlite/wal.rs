@@ -26,9 +26,9 @@ pub(super) struct WalMark {
     pub(super) pages: u32,
     /// In bytes.
     pub(super) page_size: u32,
-    checksum: [u32; 2],
+    pub(super) checksum: [u32; 2],
     /// The log's salts, as they stand in its header.
-    salts: [u8; 8],
+    pub(super) salts: [u8; 8],
 }
 
 /// Reads the mark from `-shm`. `None`: the two copies of the header differ or do not check, which says that a writer
@@ -47,7 +47,7 @@ pub(super) fn read_mark(shm: &LockFile) -> Result<Option<WalMark>, SqliteError> 
 }
 
 /// The index is in the byte order of the machine; only the salts are copied as they are.
-fn parse_mark(header: &[u8]) -> Option<WalMark> {
+pub(super) fn parse_mark(header: &[u8]) -> Option<WalMark> {
     let word = |at: usize| header.get(at..at + 4)?.try_into().ok().map(u32::from_ne_bytes);
     let initialised = *header.get(12)? == 1;
     let checked = checksum(&header[..40], [0, 0], cfg!(target_endian = "big"));
@@ -123,7 +123,7 @@ pub(super) fn overlay(
 }
 
 /// The checksum of the log (fileformat2.html, 4.2), continued from `sum`. The length is a multiple of 8.
-fn checksum(bytes: &[u8], sum: [u32; 2], big_endian: bool) -> [u32; 2] {
+pub(super) fn checksum(bytes: &[u8], sum: [u32; 2], big_endian: bool) -> [u32; 2] {
     let [mut first, mut second] = sum;
     let word = |b: &[u8]| {
         let b = [b[0], b[1], b[2], b[3]];

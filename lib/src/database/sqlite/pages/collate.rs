@@ -1,0 +1,151 @@
+//! The collations that SQLite itself has (datatype3.html, 7.1), and keys in their order.
+
+use std::cmp::Ordering;
+
+use super::header::Encoding;
+use super::record::{Fields, Value, compare};
+
+/// How text of a column is compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Collation {
+    /// Byte by byte, in the encoding of the database.
+    Binary,
+    /// A to Z as a to z.
+    NoCase,
+    /// Without the spaces at the end.
+    Rtrim,
+    /// One of the service's own: its order can't be known.
+    Unknown,
+}
+
+impl Collation {
+    pub(super) fn named(name: &str) -> Self {
+        match () {
+            () if name.eq_ignore_ascii_case("binary") => Self::Binary,
+            () if name.eq_ignore_ascii_case("nocase") => Self::NoCase,
+            () if name.eq_ignore_ascii_case("rtrim") => Self::Rtrim,
+            () => Self::Unknown,
+        }
+    }
+
+    fn compare(self, a: &[u8], b: &[u8], encoding: Encoding) -> Option<Ordering> {
+        if a == b {
+            // Equal bytes are equal under any collation.
+            return Some(Ordering::Equal);
+        }
+        match self {
+            Self::Binary => Some(a.cmp(b)),
+            Self::Unknown => None,
+            // SQLite compares these two in UTF-8.
+            _ if encoding != Encoding::Utf8 => {
+                Some(self.compare_utf8(to_utf8(a, encoding)?.as_bytes(), to_utf8(b, encoding)?.as_bytes()))
+            }
+            _ => Some(self.compare_utf8(a, b)),
+        }
+    }
+
+    fn compare_utf8(self, a: &[u8], b: &[u8]) -> Ordering {
+        if self == Self::Rtrim {
+            return trimmed(a).cmp(trimmed(b));
+        }
+        for (x, y) in a.iter().zip(b) {
+            let order = x.to_ascii_lowercase().cmp(&y.to_ascii_lowercase());
+            // SQLite's comparison without case stops at a NUL, and goes by length then.
+            if order != Ordering::Equal {
+                return order;
+            }
+            if *x == 0 {
+                break;
+            }
+        }
+        a.len().cmp(&b.len())
+    }
+}
+
+fn trimmed(text: &[u8]) -> &[u8] {
+    let len = text.iter().rposition(|byte| *byte != b' ').map_or(0, |last| last + 1);
+    &text[..len]
+}
+
+/// `None` for what is not UTF-16: SQLite's own treatment of it is not worth following.
+fn to_utf8(text: &[u8], encoding: Encoding) -> Option<String> {
+    let unit = if encoding == Encoding::Utf16Le { u16::from_le_bytes } else { u16::from_be_bytes };
+    let units = text.chunks_exact(2).map(|b| unit([b[0], b[1]]));
+    char::decode_utf16(units).collect::<Result<_, _>>().ok()
+}
+
+/// One column of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeyColumn {
+    /// How its text is compared.
+    pub collation: Collation,
+    /// Whether large values come first.
+    pub descending: bool,
+}
+
+/// How two neighbouring keys stand to each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Neighbours {
+    /// `None` where a collation of the service's own decides.
+    pub(super) order: Option<Ordering>,
+    /// How many leading columns are equal and not NULL.
+    pub(super) equal: usize,
+}
+
+/// Compares two records by the columns of a key.
+pub(super) fn neighbours(a: &[u8], b: &[u8], key: &[KeyColumn], encoding: Encoding) -> Option<Neighbours> {
+    let (mut a, mut b) = (Fields::of(a)?, Fields::of(b)?);
+    let mut equal = 0;
+    let mut without_null = true;
+    for column in key {
+        let (a, b) = (a.next()?, b.next()?);
+        let order = compare(a, b, |a, b| column.collation.compare(a, b, encoding));
+        if order != Some(Ordering::Equal) {
+            let order = order.map(|order| if column.descending { order.reverse() } else { order });
+            return Some(Neighbours { order, equal });
+        }
+        without_null &= a != Value::Null;
+        equal += usize::from(without_null);
+    }
+    Some(Neighbours { order: Some(Ordering::Equal), equal })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_order_is_that_of_sqlite_itself() {
+        let words = ["", "a", "A", "ab", "AB ", "ab  ", "b", "Z", "a\0b", "a\0C", "ä", "Ä", "[", "`", "a b"];
+        for pragma in ["UTF-8", "UTF-16le", "UTF-16be"] {
+            let connection = rusqlite::Connection::open_in_memory().unwrap();
+            connection.execute_batch(&format!("PRAGMA encoding='{pragma}'; CREATE TABLE t(a)")).unwrap();
+            let encoding = match pragma {
+                "UTF-16le" => Encoding::Utf16Le,
+                "UTF-16be" => Encoding::Utf16Be,
+                _ => Encoding::Utf8,
+            };
+            let stored = |word: &str| -> Vec<u8> {
+                match encoding {
+                    Encoding::Utf8 => word.as_bytes().to_vec(),
+                    Encoding::Utf16Le => word.encode_utf16().flat_map(u16::to_le_bytes).collect(),
+                    Encoding::Utf16Be => word.encode_utf16().flat_map(u16::to_be_bytes).collect(),
+                }
+            };
+            for (name, collation) in
+                [("BINARY", Collation::Binary), ("NOCASE", Collation::NoCase), ("RTRIM", Collation::Rtrim)]
+            {
+                for a in words {
+                    for b in words {
+                        // The subquery makes both of them values of the database's encoding.
+                        let sql =
+                            format!("SELECT CASE WHEN ?1 < ?2 COLLATE {name} THEN -1 ELSE ?1 > ?2 COLLATE {name} END");
+                        let theirs: i32 = connection.query_row(&sql, [a, b], |row| row.get(0)).unwrap();
+                        let ours = collation.compare(&stored(a), &stored(b), encoding).unwrap() as i32;
+                        assert_eq!(ours, theirs, "{pragma} {name} {a:?} {b:?}");
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! Records: a header of serial types, then the values (fileformat2.html, 2.1).
+
+use std::cmp::Ordering;
+
+use super::bytes::varint;
+use super::header::Encoding;
+
+/// A value as it is stored; text in the encoding of the database, not checked.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Value<'a> {
+    /// Serial type 0; also a real that is not a number.
+    Null,
+    /// Serial types 1 to 6, 8 and 9.
+    Integer(i64),
+    /// Serial type 7.
+    Real(f64),
+    /// Odd serial types from 13.
+    Text(&'a [u8]),
+    /// Even serial types from 12.
+    Blob(&'a [u8]),
+}
+
+/// A serial type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Serial(u64);
+
+impl Serial {
+    /// Bytes of the value; `None` for 10 and 11, which no database has.
+    pub(super) fn len(self) -> Option<u64> {
+        match self.0 {
+            0 | 8 | 9 => Some(0),
+            n @ 1..=4 => Some(n),
+            5 => Some(6),
+            6 | 7 => Some(8),
+            10 | 11 => None,
+            n => Some((n - 12) / 2),
+        }
+    }
+
+    pub(super) fn is_null(self) -> bool {
+        self.0 == 0
+    }
+
+    /// The value; `bytes` begins with it. `None` where they end before it.
+    pub(super) fn value(self, bytes: &[u8]) -> Option<Value<'_>> {
+        let len = usize::try_from(self.len()?).ok()?;
+        let bytes = bytes.get(..len)?;
+        let integer = || {
+            let negative = bytes.first().is_some_and(|b| b & 0x80 != 0);
+            bytes.iter().fold(if negative { -1_i64 } else { 0 }, |value, byte| value << 8 | i64::from(*byte))
+        };
+        Some(match self.0 {
+            0 => Value::Null,
+            1..=6 => Value::Integer(integer()),
+            7 => {
+                let real = f64::from_bits(integer().cast_unsigned());
+                if real.is_nan() { Value::Null } else { Value::Real(real) }
+            }
+            8 => Value::Integer(0),
+            9 => Value::Integer(1),
+            n if n % 2 == 1 => Value::Text(bytes),
+            _ => Value::Blob(bytes),
+        })
+    }
+}
+
+/// Where a value is in its payload.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Field {
+    pub(super) serial: Serial,
+    pub(super) at: u64,
+    pub(super) len: u64,
+}
+
+/// No table has more columns (limits.html), and an index has a few more at most.
+const FIELDS_MAX: usize = 40_000;
+
+/// How long the header is, by its first varint.
+pub(super) fn header_len(payload: &[u8]) -> Option<u64> {
+    varint(payload).map(|(len, _)| len)
+}
+
+/// Reads the header, which must be whole in `bytes`, of a payload of `total` bytes.
+///
+/// # Errors
+/// For people: why it is no record. The fields before that are in `fields`.
+pub(super) fn read_fields(bytes: &[u8], total: u64, fields: &mut Vec<Field>) -> Result<(), &'static str> {
+    fields.clear();
+    let (header, mut at) = varint(bytes).ok_or("it has no header")?;
+    let header = usize::try_from(header).map_err(|_| "its header is longer than it")?;
+    let names = bytes.get(..header).ok_or("its header is longer than it")?;
+    let mut value_at = header as u64;
+    if at > header {
+        return Err("its header is shorter than its own length");
+    }
+    while at < header {
+        let (serial, len) = names.get(at..).and_then(varint).ok_or("its header ends within a number")?;
+        at += len;
+        let serial = Serial(serial);
+        let len = serial.len().ok_or("it has a serial type that does not exist")?;
+        // Compared before it is added: a serial type can claim any length.
+        if len > total.saturating_sub(value_at) {
+            return Err("its values are longer than it");
+        }
+        if fields.len() >= FIELDS_MAX {
+            return Err("it has more columns than any table");
+        }
+        fields.push(Field { serial, at: value_at, len });
+        value_at += len;
+    }
+    if value_at != total {
+        return Err("it is longer than its values");
+    }
+    Ok(())
+}
+
+/// The fields of a record that is whole in memory, one by one and without keeping them.
+#[derive(Debug, Clone)]
+pub(super) struct Fields<'a> {
+    bytes: &'a [u8],
+    header_at: usize,
+    header: usize,
+    at: usize,
+}
+
+impl<'a> Fields<'a> {
+    pub(super) fn of(bytes: &'a [u8]) -> Option<Self> {
+        let (header, header_at) = varint(bytes)?;
+        let header = usize::try_from(header).ok().filter(|header| *header <= bytes.len() && header_at <= *header)?;
+        Some(Self { bytes, header_at, header, at: header })
+    }
+}
+
+impl<'a> Iterator for Fields<'a> {
+    type Item = Value<'a>;
+
+    fn next(&mut self) -> Option<Value<'a>> {
+        let (serial, len) = varint(self.bytes.get(self.header_at..self.header)?)?;
+        let value = Serial(serial).value(self.bytes.get(self.at..)?)?;
+        self.header_at += len;
+        self.at += usize::try_from(Serial(serial).len()?).ok()?;
+        Some(value)
+    }
+}
+
+/// An integer against a real, exactly as SQLite compares them.
+fn integer_to_real(integer: i64, real: f64) -> Ordering {
+    // 2 to the power of 63, which is a real but no integer.
+    const END: f64 = 9_223_372_036_854_775_808.0;
+    if real < -END {
+        return Ordering::Greater;
+    }
+    if real >= END {
+        return Ordering::Less;
+    }
+    let whole = real as i64;
+    integer.cmp(&whole).then_with(|| (whole as f64).partial_cmp(&real).unwrap_or(Ordering::Equal))
+}
+
+/// The order of values: NULL, numbers, text, blobs. `text` compares text; `None` where it can't be known.
+pub(super) fn compare(
+    a: Value<'_>,
+    b: Value<'_>,
+    text: impl FnOnce(&[u8], &[u8]) -> Option<Ordering>,
+) -> Option<Ordering> {
+    let rank = |value: &Value<'_>| match value {
+        Value::Null => 0,
+        Value::Integer(_) | Value::Real(_) => 1,
+        Value::Text(_) => 2,
+        Value::Blob(_) => 3,
+    };
+    Some(match (a, b) {
+        (Value::Integer(a), Value::Integer(b)) => a.cmp(&b),
+        (Value::Integer(a), Value::Real(b)) => integer_to_real(a, b),
+        (Value::Real(a), Value::Integer(b)) => integer_to_real(b, a).reverse(),
+        (Value::Real(a), Value::Real(b)) => a.partial_cmp(&b).unwrap_or(Ordering::Equal),
+        (Value::Text(a), Value::Text(b)) => return text(a, b),
+        (Value::Blob(a), Value::Blob(b)) => a.cmp(b),
+        (a, b) => rank(&a).cmp(&rank(&b)),
+    })
+}
+
+/// Text as people read it; what is no text in that encoding is replaced.
+#[must_use]
+pub fn text(bytes: &[u8], encoding: Encoding) -> String {
+    let wide = |unit: fn([u8; 2]) -> u16| {
+        let units: Vec<u16> = bytes.chunks_exact(2).map(|b| unit([b[0], b[1]])).collect();
+        String::from_utf16_lossy(&units)
+    };
+    match encoding {
+        Encoding::Utf8 => String::from_utf8_lossy(bytes).into_owned(),
+        Encoding::Utf16Le => wide(u16::from_le_bytes),
+        Encoding::Utf16Be => wide(u16::from_be_bytes),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_that_lie_about_their_length_are_refused() {
+        let mut fields = Vec::new();
+        assert_eq!(read_fields(&[2, 1, 5], 3, &mut fields), Ok(()));
+        assert_eq!(fields[0].serial.value(&[5]), Some(Value::Integer(5)));
+        for bad in [&[][..], &[0], &[9, 1], &[2, 10], &[2, 2, 5], &[2, 1, 5, 5], &[3, 0xff, 0xff], &[2, 0x80]] {
+            assert!(read_fields(bad, bad.len() as u64, &mut fields).is_err(), "{bad:?}");
+        }
+        let mut huge = vec![10];
+        huge.extend([0xff; 9]);
+        assert!(read_fields(&huge, huge.len() as u64, &mut fields).is_err());
+    }
+
+    #[test]
+    fn numbers_compare_exactly_across_their_types() {
+        let compare = |a, b| compare(a, b, |a, b| Some(a.cmp(b))).unwrap();
+        let (big, real) = (Value::Integer(9_007_199_254_740_993), Value::Real(9_007_199_254_740_992.0));
+        assert_eq!(compare(big, real), Ordering::Greater);
+        assert_eq!(compare(real, big), Ordering::Less);
+        assert_eq!(compare(Value::Integer(i64::MAX), Value::Real(9.3e18)), Ordering::Less);
+        assert_eq!(compare(Value::Integer(-2), Value::Real(-2.5)), Ordering::Greater);
+        assert_eq!(compare(Value::Integer(7), Value::Real(7.0)), Ordering::Equal);
+        assert_eq!(compare(Value::Real(1e300), Value::Text(b"")), Ordering::Less);
+        assert_eq!(Serial(7).value(&f64::NAN.to_bits().to_be_bytes()), Some(Value::Null));
+        assert_eq!(Serial(3).value(&[0xff, 0xff, 0xfe]), Some(Value::Integer(-2)));
+    }
+}

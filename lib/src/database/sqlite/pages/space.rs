@@ -1,0 +1,76 @@
+//! How the room of a b-tree page is used: cells, freeblocks and fragments cover it exactly (fileformat2.html, 1.6).
+
+use super::node::Node;
+
+/// One bit for each byte of a page.
+#[derive(Debug, Default)]
+pub(super) struct Space {
+    words: Vec<u64>,
+    covered: usize,
+}
+
+impl Space {
+    /// For a page of `len` bytes.
+    pub(super) fn reset(&mut self, len: usize) {
+        self.words.clear();
+        self.words.resize(len / 64 + 2, 0);
+        self.covered = 0;
+    }
+
+    /// Takes a range; `false` where a part of it was taken before.
+    pub(super) fn take(&mut self, at: usize, len: usize) -> bool {
+        self.covered += len;
+        let mut free = true;
+        let (mut at, mut left) = (at, len);
+        while left > 0 {
+            let (word, bit) = (at / 64, at % 64);
+            let part = left.min(64 - bit);
+            let mask = (u64::MAX >> (64 - part)) << bit;
+            let Some(word) = self.words.get_mut(word) else {
+                return false;
+            };
+            free &= *word & mask == 0;
+            *word |= mask;
+            at += part;
+            left -= part;
+        }
+        free
+    }
+
+    /// Adds the freeblocks to the cells that were taken, and compares with what the header says.
+    ///
+    /// # Errors
+    /// For people: what does not fit.
+    pub(super) fn settle(&mut self, node: &Node<'_>) -> Result<(), String> {
+        let bytes = node.bytes();
+        let content = node.content().max(node.least_content());
+        if node.content() < node.least_content() || node.content() > bytes.len() {
+            return Err(format!("its cell area would begin at byte {}", node.content()));
+        }
+        let mut at = node.first_freeblock();
+        while at != 0 {
+            let next = super::bytes::be16(bytes, at).map(usize::from);
+            let len = super::bytes::be16(bytes, at + 2).map(usize::from);
+            let (Some(next), Some(len)) = (next, len) else {
+                return Err(format!("a freeblock lies at byte {at}"));
+            };
+            if at < content || len < 4 || at + len > bytes.len() {
+                return Err(format!("a freeblock of {len} bytes lies at byte {at}"));
+            }
+            if !self.take(at, len) {
+                return Err(format!("the freeblock at byte {at} overlaps something"));
+            }
+            // Ascending: so the list ends.
+            if next != 0 && next <= at + len {
+                return Err(format!("the freeblock at byte {at} is followed by one at byte {next}"));
+            }
+            at = next;
+        }
+        let gaps = (bytes.len() - content).checked_sub(self.covered);
+        if gaps != Some(node.fragments()) {
+            let gaps = gaps.map_or("less than no".to_owned(), |gaps| gaps.to_string());
+            return Err(format!("{gaps} bytes are in no cell and no freeblock, and it says {}", node.fragments()));
+        }
+        Ok(())
+    }
+}

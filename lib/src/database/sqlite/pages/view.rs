@@ -1,0 +1,263 @@
+//! A consistent view of a database that others may be using, and how it is had.
+//!
+//! | the database is | the view is | others notice |
+//! |---|---|---|
+//! | open in WAL mode | the log up to its last commit, under the locks of a reader ([`super::super::live`]) | no checkpoint while it lasts |
+//! | open in a rollback mode | the file without a lock, compared at the end; or under SHARED | nothing; or writers wait |
+//! | open, with a hot journal | the file with the journal's pages, under SHARED | nobody rolls back while it lasts |
+//! | not open | the file with what its log or its journal has, compared at the end | nothing |
+//!
+//! Nothing is written, and no file appears.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use super::super::copy::Stamp;
+use super::super::error::SqliteError;
+use super::super::header::{Identity, JournalMode, identify, identify_open};
+use super::super::hot::{STAMP_GRAIN, now, same_content, settle};
+use super::super::live::{Member, Usage, open_if_there, usage_of};
+use super::header::Header;
+use super::image::Image;
+use super::journal::{self, JournalScan};
+use super::overlay::Overlay;
+use super::shm::{self, Witness};
+use super::wal::{self, WalScan};
+use crate::progress::Cancel;
+use crate::sqlite_locks::{Access, DB_SHARED, LockFile, lock_together, side_file};
+use crate::world::disk::AtPath;
+
+/// How it was made sure that a view is of one instant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Consistency {
+    /// In use, WAL mode: the locks of a reader were held.
+    ReadMark,
+    /// In use, rollback mode: SHARED was held, writers waited.
+    ReadLock,
+    /// In use, rollback mode: no lock; nobody wrote meanwhile.
+    Compared,
+    /// Nobody had it open; nobody wrote meanwhile.
+    Quiet,
+}
+
+/// What lay beside the database, as it was read.
+#[derive(Debug, Default)]
+pub(super) struct Logs {
+    pub(super) wal: Option<WalScan>,
+    pub(super) witness: Option<Witness>,
+    pub(super) journal: Option<JournalScan>,
+    /// The journal must be rolled back.
+    pub(super) hot: bool,
+    /// How many frames a living writer says there are.
+    pub(super) live: Option<u32>,
+    /// Why the log is not a part of the view, although it is there.
+    pub(super) wal_ignored: Option<String>,
+}
+
+/// A database as of one instant. The locks that it needs end with it.
+#[derive(Debug)]
+pub struct View {
+    image: Image,
+    member: Member,
+    pub(super) logs: Logs,
+    how: Consistency,
+    stamps: [Option<Stamp>; 3],
+    counter: u32,
+    racy: bool,
+}
+
+/// What of the log is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Log {
+    Use,
+    /// As if it were not there: to tell whose damage it is. Only where nobody has the database open.
+    Ignore,
+}
+
+impl View {
+    /// Opens a database that may be damaged, and may be in use.
+    ///
+    /// `hold`: in a rollback mode, whether writers wait until the view is dropped; without it,
+    /// [`View::still_holds`] says at the end whether anybody wrote. `wait_max`: for locks of others.
+    ///
+    /// # Errors
+    /// [`SqliteError::InFlight`] and [`SqliteError::Locks`] where no consistent view can be had; that it is no
+    /// database at all; what the files refuse.
+    pub fn open(path: &Path, hold: bool, wait_max: Duration, cancel: &Cancel) -> Result<Self, SqliteError> {
+        Self::open_with(path, hold, wait_max, Log::Use, cancel)
+    }
+
+    pub(super) fn open_with(
+        path: &Path,
+        hold: bool,
+        wait_max: Duration,
+        log: Log,
+        cancel: &Cancel,
+    ) -> Result<Self, SqliteError> {
+        let member = member(path)?;
+        settle(std::iter::once(&member), cancel, path)?;
+        let until = Instant::now() + wait_max;
+        let mut logs = Logs::default();
+        let mut how = Consistency::Quiet;
+        let mut pages = None;
+        if let Usage::Wal(shm) = &member.usage {
+            member.pin(shm, until, cancel)?;
+            let mark = member.mark(shm, until, cancel)?;
+            how = Consistency::ReadMark;
+            logs.live = Some(mark.frame);
+            logs.witness = shm::read(shm.file()).at("read", shm.path())?.map(|witness| Witness { mark, ..witness });
+            pages = Some(mark.pages).filter(|pages| *pages > 0);
+        } else {
+            lock_together(&[member.shared()], until, cancel)?;
+            logs.hot = member.has_hot_journal()?;
+        }
+        let (stamps, counter) = (member.stamps()?, counter_of(&member));
+        let racy = stamps[0].is_none_or(|stamp| now().saturating_sub(stamp.last_change()) < STAMP_GRAIN);
+        match &member.usage {
+            Usage::Wal(_) => {}
+            Usage::Rollback if hold || logs.hot => how = Consistency::ReadLock,
+            usage => {
+                member.db.unlock(DB_SHARED)?;
+                if matches!(usage, Usage::Rollback) {
+                    how = Consistency::Compared;
+                }
+            }
+        }
+        let overlay = overlay(&member, &mut logs, log, cancel)?;
+        let mut page_size = None;
+        match &overlay {
+            Overlay::Wal { .. } => {
+                let scan = logs.wal.as_ref();
+                page_size = scan.map(|scan| scan.page_size);
+                pages = scan.map(|scan| scan.pages);
+            }
+            Overlay::Journal { .. } => {
+                page_size = logs.journal.as_ref().map(|scan| scan.page_size);
+                pages = logs.journal.as_ref().map(|scan| scan.pages);
+            }
+            Overlay::None => {}
+        }
+        let image = Image::new(LockFile::open(path, Access::Read)?, overlay, pages, page_size);
+        Ok(Self { image, member, logs, how, stamps, counter, racy })
+    }
+
+    /// The pages.
+    #[must_use]
+    pub fn image(&self) -> &Image {
+        &self.image
+    }
+
+    /// How it is made sure that they are of one instant.
+    #[must_use]
+    pub fn consistency(&self) -> Consistency {
+        self.how
+    }
+
+    /// Whether everything that was read up to now was of one instant. To be asked at the end.
+    ///
+    /// # Errors
+    /// When the files can't be looked at, or somebody wrote in spite of our locks.
+    pub fn still_holds(&self, wait_max: Duration, cancel: &Cancel) -> Result<bool, SqliteError> {
+        let until = Instant::now() + wait_max;
+        match self.how {
+            Consistency::ReadMark | Consistency::ReadLock => {
+                if same_content(self.member.stamps()?[0], self.stamps[0]) {
+                    return Ok(true);
+                }
+                Err(self.member.in_flight("it was written in spite of the lock that forbids it".to_owned()))
+            }
+            Consistency::Compared => {
+                lock_together(&[self.member.shared()], until, cancel)?;
+                let same = counter_of(&self.member) == self.counter
+                    && same_content(self.member.stamps()?[0], self.stamps[0])
+                    && !self.racy;
+                self.member.db.unlock(DB_SHARED)?;
+                Ok(same)
+            }
+            Consistency::Quiet => Ok(self.member.stamps()? == self.stamps && !self.racy && !self.member.is_in_use()?),
+        }
+    }
+}
+
+/// As a snapshot has it, but also for a header that is damaged.
+fn member(path: &Path) -> Result<Member, SqliteError> {
+    let identity = match identify(path) {
+        Err(SqliteError::NotSqlite { .. }) => None,
+        other => Some(other?),
+    };
+    let db = LockFile::open(path, Access::Read)?;
+    let identity = match identity {
+        Some(_) => identify_open(&db)?,
+        None => Identity {
+            file: db.id(),
+            bytes: db.file().metadata().at("look at", path)?.len(),
+            page_size: 0,
+            // Where it is used as one, its -shm says so.
+            journal_mode: JournalMode::Wal,
+            change_counter: 0,
+            user_version: 0,
+            application_id: 0,
+        },
+    };
+    let usage = usage_of(path, &db, identity.journal_mode)?;
+    Ok(Member { index: 0, path: path.to_owned(), db, identity, usage })
+}
+
+fn counter_of(member: &Member) -> u32 {
+    identify_open(&member.db).map_or(0, |identity| identity.change_counter)
+}
+
+/// Reads what lies beside the database and decides what of it is a part of the view.
+fn overlay(member: &Member, logs: &mut Logs, log: Log, cancel: &Cancel) -> Result<Overlay, SqliteError> {
+    let path = &member.path;
+    let cancelled = || SqliteError::Cancelled { what: "reading", path: path.clone() };
+    if logs.hot
+        && let Some(file) = open_if_there(&side_file(path, "-journal"), Access::Read)?
+    {
+        let scan = journal::scan(file.file(), cancel).at("read", file.path())?.ok_or_else(cancelled)?;
+        // Of several databases that changed together: it was committed if the journal of all of them is gone.
+        logs.hot = scan.super_journal.as_ref().is_none_or(|name| name.symlink_metadata().is_ok());
+        let usable = logs.hot && scan.fault.is_none() && scan.pages > 0;
+        let records = scan.records.clone();
+        logs.journal = Some(scan);
+        if usable && log == Log::Use {
+            return Ok(Overlay::Journal { file, records });
+        }
+    }
+    if logs.live.is_none() {
+        // Nobody is in the log: what a dead user of it left is a witness.
+        if let Some(shm) = open_if_there(&side_file(path, "-shm"), Access::Read)? {
+            logs.witness = shm::read(shm.file()).at("read", shm.path())?;
+        }
+    }
+    let Some(file) = open_if_there(&side_file(path, "-wal"), Access::Read)? else {
+        return Ok(Overlay::None);
+    };
+    let mut scan = wal::scan(file.file(), logs.live, cancel).at("read", file.path())?.ok_or_else(cancelled)?;
+    if logs.live == Some(0) {
+        // What is in the file is from before the log was begun anew.
+        logs.wal = None;
+        return Ok(Overlay::None);
+    }
+    let frames = std::mem::take(&mut scan.frames);
+    let mut use_it = scan.last_commit > 0 && log == Log::Use && matches!(member.usage, Usage::Wal(_) | Usage::Quiet);
+    let of_db = Header::parse(&first_bytes(member));
+    if use_it && of_db.page_size != 0 && of_db.page_size != scan.page_size && of_db.pages_are_valid() {
+        logs.wal_ignored =
+            Some(format!("its pages have {} bytes, and the database's {}", scan.page_size, of_db.page_size));
+        use_it = false;
+    }
+    logs.wal = Some(scan);
+    Ok(if use_it { Overlay::Wal { file, frames } } else { Overlay::None })
+}
+
+fn first_bytes(member: &Member) -> Vec<u8> {
+    use std::os::unix::fs::FileExt;
+    let mut bytes = vec![0; 100];
+    let got = member.db.file().read_at(&mut bytes, 0).unwrap_or(0);
+    bytes.truncate(got);
+    bytes
+}
