@@ -68,6 +68,9 @@ pub struct CommandLine {
     pub environment: Option<Vec<RawPath>>,
     /// User id, group id and supplementary groups; `None`: our own.
     pub credentials: Option<(u32, u32, Vec<u32>)>,
+    /// The rights that its files are created without (umask(2)); `None`: our own.
+    #[serde(default)]
+    pub umask: Option<u32>,
 }
 
 impl CommandLine {
@@ -79,7 +82,7 @@ impl CommandLine {
         S: Into<OsString>,
     {
         let argv = argv.into_iter().map(|word| RawPath(PathBuf::from(word.into()))).collect();
-        Self { argv, directory: None, environment: None, credentials: None }
+        Self { argv, directory: None, environment: None, credentials: None, umask: None }
     }
 }
 

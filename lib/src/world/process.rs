@@ -132,7 +132,13 @@ impl ProcessId {
 /// Start time and whether it is a zombie (or dead).
 fn stat(pid: i32) -> Option<(u64, bool)> {
     let stat = procfs::process::Process::new(pid).ok()?.stat().ok()?;
-    Some((stat.starttime, matches!(stat.state, 'Z' | 'X')))
+    Some((stat.starttime, has_ended(&stat)))
+}
+
+/// Whether the whole process has ended. One whose first thread alone has ended is shown as a zombie too, and still
+/// holds its files: the number of its threads tells them apart.
+pub(crate) fn has_ended(stat: &procfs::process::Stat) -> bool {
+    matches!(stat.state, 'Z' | 'X') && stat.num_threads <= 1
 }
 
 /// A process that is held by a descriptor: signals through it reach this process or nobody.
@@ -202,7 +208,7 @@ pub fn tree_of(root: i32) -> std::io::Result<Vec<ProcessId>> {
         let Ok(stat) = process.and_then(|p| p.stat()) else {
             continue;
         };
-        if matches!(stat.state, 'Z' | 'X') {
+        if has_ended(&stat) {
             continue;
         }
         if stat.pid == root {

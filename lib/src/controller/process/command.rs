@@ -55,7 +55,7 @@ impl CommandService {
             return Err(ControllerError::Invalid { service: label, reason: "its command is empty".to_owned() });
         }
         create_private_dir(record_dir).map_err(|e| failed("record", &label, e))?;
-        let running = Running::new(label, record_dir)?;
+        let running = Running::new(label, &record_dir.join(format!("{name}.json")))?;
         let service = Self { name, command, record_dir: record_dir.to_owned(), running, child: RefCell::new(None) };
         service.processes()?;
         Ok(service)
@@ -155,11 +155,13 @@ impl ServiceController for CommandService {
         let Some(process) = process else { return Err(failed("start", &label, "it ended at once")) };
         let record = serde_json::to_vec(&Record { process, log_offset }).map_err(|e| failed("record", &label, e))?;
         write_durably(&self.record_path(), &record, 0o600).map_err(|e| failed("record", &label, e))?;
-        gate.open().map_err(|e| failed("start", &label, e))
+        gate.open().map_err(|e| failed("start", &label, e))?;
+        // Its end is noticed from here on.
+        self.processes().map(drop)
     }
 
     fn wait_change(&self, until: Instant, cancel: &Cancel) -> Result<(), ControllerError> {
-        self.running.wait_change(self.main()?.as_ref(), until, cancel)
+        self.running.wait_change(until, cancel)
     }
 
     fn kill_sources(&self, _stop_wait_max: Duration) -> Result<Vec<KillSource>, ControllerError> {

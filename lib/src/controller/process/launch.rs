@@ -24,9 +24,9 @@ impl Gate {
     }
 }
 
-/// What waits at the gate: a shell that reads one line, then replaces itself by its arguments. No argument is read
-/// as shell text.
-const WAIT_AT_GATE: &str = "read -r go && exec \"$@\" </dev/null";
+/// What waits at the gate: a shell that reads one line, takes its first argument as umask, where it has one, and
+/// replaces itself by the others. No argument is read as shell text.
+const WAIT_AT_GATE: &str = "read -r go && { [ -z \"$1\" ] || umask \"$1\"; } && shift && exec \"$@\" </dev/null";
 
 /// Prepares it. setsid(1), setpriv(1) of util-linux and the shell replace themselves, so the child is the command.
 pub(super) fn launch(command: &CommandLine, log: Option<&Path>) -> Result<(Child, Gate), String> {
@@ -41,7 +41,8 @@ pub(super) fn launch(command: &CommandLine, log: Option<&Path>) -> Result<(Child
             start.args(["--groups", &list.join(",")]);
         }
     }
-    start.args(["sh", "-c", WAIT_AT_GATE, "svckit"]);
+    let umask = command.umask.map_or_else(String::new, |mask| format!("{:04o}", mask & 0o777));
+    start.args(["sh", "-c", WAIT_AT_GATE, "svckit", &umask]);
     start.arg(&program.0);
     start.args(command.argv.iter().skip(1).map(|word| &word.0));
     start.current_dir(command.directory.as_ref().map_or(Path::new("/"), |directory| &directory.0));

@@ -1,18 +1,18 @@
 //! A daemon that writes its pid to a file.
 
 use std::cell::RefCell;
-use std::io::Read;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Child;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use super::capture::capture;
 use super::launch::launch;
+use super::named::{self, Named};
 use super::running::Running;
 use super::{failed, io_failed, manager_of};
 use crate::controller::{
-    CommandLine, ControllerError, ExitCause, KillSource, ServiceController, ServiceSpec, ServiceState,
+    Activity, CommandLine, ControllerError, ExitCause, KillSource, ServiceController, ServiceSpec, ServiceState,
 };
 use crate::journal::StopMark;
 use crate::lock::LockKey;
@@ -20,20 +20,19 @@ use crate::progress::Cancel;
 use crate::world::disk::{parent_of, write_durably};
 use crate::world::{ProcessId, StopSignal};
 
-/// A pid and a line feed; anything much longer is no pid file.
-const PID_FILE_LEN_MAX: u64 = 64;
 /// A started daemon that forks has so long to write its pid file.
 const PID_FILE_WAIT_MAX: Duration = Duration::from_secs(30);
-/// A pid file may be written so much before its process starts, as clocks show it (a launcher that writes first).
-const CLOCK_SLACK: Duration = Duration::from_secs(2);
-
 /// A service that is known by its pid file.
 #[derive(Debug)]
 pub struct PidFileService {
     path: PathBuf,
     command: Option<CommandLine>,
+    /// Why the command of the live process could not be read.
+    uncaptured: Option<std::io::Error>,
     running: Running,
     started: RefCell<Option<Started>>,
+    /// What the last look found wrong with the file.
+    wrong: RefCell<Option<Wrong>>,
 }
 
 /// A start of ours that the pid file does not confirm yet.
@@ -41,37 +40,53 @@ pub struct PidFileService {
 struct Started {
     child: Option<Child>,
     process: Option<ProcessId>,
+    /// When it began, in the kernel's ticks: what started after it may be what it started.
+    begun: u64,
     until: Instant,
+}
+
+/// Why the process that the file names is not taken for the service.
+#[derive(Debug, Clone)]
+enum Wrong {
+    Stale(String),
+    Doubtful(String),
 }
 
 impl PidFileService {
     /// The service whose pid is in `path`. Where no command is given, that of the live process is read from /proc
     /// now, so that it can be started again as it was; its output then goes to /dev/null.
     ///
+    /// A file that names a dead process or somebody else's is a service that does not run.
+    ///
     /// # Errors
-    /// [`ControllerError::Invalid`] for what is no pid file, [`ControllerError::NotFound`] where neither a live
-    /// process nor a command is known.
+    /// [`ControllerError::Invalid`] for what is no pid file, [`ControllerError::NotFound`] where there is none and no
+    /// command is known.
     pub fn open(path: &Path, command: Option<CommandLine>) -> Result<Self, ControllerError> {
-        let real_parent = std::fs::canonicalize(parent_of(path));
         let label = format!("pid file {}", path.display());
-        let parent = real_parent.map_err(|e| not_found(&label, format!("its directory can't be reached: {e}")))?;
         let name = path.file_name().ok_or_else(|| invalid(&label, "it has no file name"))?;
+        // After a boot the directory may be missing until the daemon's own script makes it.
+        let parent = match std::fs::canonicalize(parent_of(path)) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && command.is_some() && path.is_absolute() => {
+                parent_of(path).to_owned()
+            }
+            other => other.map_err(|e| not_found(&label, format!("its directory can't be reached: {e}")))?,
+        };
         let path = parent.join(name);
-        let running = Running::new(format!("pid file {}", path.display()), &parent)?;
-        let mut service = Self { path, command, running, started: RefCell::new(None) };
+        let label = format!("pid file {}", path.display());
+        let running = Running::new(label.clone(), &path)?;
+        let mut service =
+            Self { path, command, uncaptured: None, running, started: RefCell::default(), wrong: RefCell::default() };
         let main = service.main()?;
         match (&main, &service.command) {
-            (Some(main), None) => {
-                let captured = capture(main).map_err(|e| io_failed("read the command line of", &label, &e))?;
-                service.command = Some(captured);
+            (Some(main), None) => match capture(main) {
+                Ok(command) => service.command = Some(command),
+                Err(error) => service.uncaptured = Some(error),
+            },
+            (None, None) if service.wrong.borrow().is_none() => {
+                let reason = "there is none, or it is empty, and no command that starts the service is known";
+                return Err(not_found(&label, reason.to_owned()));
             }
-            (None, None) => {
-                return Err(not_found(
-                    &label,
-                    "it names no live process, and no command to start one is known".to_owned(),
-                ));
-            }
-            (_, Some(_)) => {}
+            _ => {}
         }
         service.processes()?;
         Ok(service)
@@ -80,7 +95,18 @@ impl PidFileService {
     /// The live process that the pid file names, or that we started and that is about to write it.
     fn main(&self) -> Result<Option<ProcessId>, ControllerError> {
         self.reap();
-        let named = read_pid_file(&self.path, &self.label())?;
+        let known = self.running.last_run();
+        let named = named::read(&self.path, self.command.as_ref(), known.as_ref(), self.running.label())?;
+        let (named, wrong) = match named {
+            Named::Service(process) => (Some(process), None),
+            Named::Nobody => (None, None),
+            Named::Stale(why) => (None, Some(Wrong::Stale(why))),
+            Named::Doubtful(process, why) => match self.started.borrow().as_ref() {
+                Some(started) if process.start_ticks >= started.begun => (Some(process), None),
+                _ => (None, Some(Wrong::Doubtful(why))),
+            },
+        };
+        *self.wrong.borrow_mut() = wrong;
         let main = named.or_else(|| {
             let started = self.started.borrow();
             started.as_ref().and_then(|started| started.process.clone()).filter(ProcessId::is_alive)
@@ -89,6 +115,16 @@ impl PidFileService {
             self.running.note_run(main);
         }
         Ok(main)
+    }
+
+    /// Refuses while it is doubtful whether the file names the service.
+    fn refuse_doubt(&self, action: &'static str) -> Result<(), ControllerError> {
+        self.main()?;
+        let Some(Wrong::Doubtful(why)) = self.wrong.borrow().clone() else { return Ok(()) };
+        let what_to_do =
+            "remove the file if the service does not run; if it does, name the command that its process shows";
+        let reason = format!("{why}; {what_to_do}");
+        Err(ControllerError::Unsafe { action, service: self.label(), reason })
     }
 
     fn reap(&self) {
@@ -110,7 +146,16 @@ impl PidFileService {
     fn take_launchers_part(&self, pid: i32) {
         let content = format!("{pid}\n");
         let mode = std::fs::metadata(&self.path).map_or(0o644, |metadata| metadata.mode() & 0o777);
-        let Err(error) = write_durably(&self.path, content.as_bytes(), mode) else { return };
+        let owner = std::fs::metadata(&self.path).map(|metadata| (metadata.uid(), metadata.gid()));
+        let Err(error) = write_durably(&self.path, content.as_bytes(), mode) else {
+            // A daemon that writes it itself must still be able to.
+            if let Ok((user, group)) = owner
+                && let Err(error) = std::os::unix::fs::lchown(&self.path, Some(user), Some(group))
+            {
+                tracing::warn!(%error, "the pid file could not be given back to its owner");
+            }
+            return;
+        };
         tracing::warn!(%error, "the pid file could not be replaced");
         let in_place = std::fs::OpenOptions::new().write(true).truncate(true).open(&self.path);
         if in_place.and_then(|mut file| std::io::Write::write_all(&mut file, content.as_bytes())).is_err()
@@ -135,11 +180,18 @@ impl ServiceController for PidFileService {
     }
 
     fn lock_keys(&self) -> Result<Vec<LockKey>, ControllerError> {
+        self.refuse_doubt("work on")?;
         Ok(vec![LockKey::service("process", &self.path.to_string_lossy())])
     }
 
     fn state(&self) -> Result<ServiceState, ControllerError> {
-        self.running.state(self.main()?.as_ref(), self.is_starting())
+        let mut state = self.running.state(self.main()?.as_ref(), self.is_starting())?;
+        state.detail = match (state.activity, &*self.wrong.borrow()) {
+            (Activity::Down, Some(Wrong::Stale(why))) => format!("the pid file is stale: {why}"),
+            (Activity::Down, Some(Wrong::Doubtful(why))) => format!("the pid file is doubtful: {why}"),
+            _ => state.detail,
+        };
+        Ok(state)
     }
 
     fn processes(&self) -> Result<Vec<ProcessId>, ControllerError> {
@@ -147,6 +199,9 @@ impl ServiceController for PidFileService {
     }
 
     fn request_stop(&self) -> Result<(), ControllerError> {
+        if let Some(error) = &self.uncaptured {
+            return Err(io_failed("read how to start again", &self.label(), error));
+        }
         self.running.request_stop(self.main()?.as_ref())
     }
 
@@ -161,10 +216,13 @@ impl ServiceController for PidFileService {
 
     fn start(&self) -> Result<(), ControllerError> {
         let label = self.label();
+        self.refuse_doubt("start")?;
         if !self.processes()?.is_empty() {
             return Err(failed("start", &label, "its old process still runs"));
         }
-        let Some(command) = &self.command else { return Err(failed("start", &label, "no command is known")) };
+        let Some(command) = &self.command else {
+            return Err(failed("start", &label, "no command is known: name the one that starts it"));
+        };
         // A daemon that keeps its own pid file removes it at its end; one that is left was written by a launcher,
         // whose part we take.
         let by_launcher = self.path.exists();
@@ -172,16 +230,19 @@ impl ServiceController for PidFileService {
         let pid = i32::try_from(child.id()).map_err(|e| failed("start", &label, e))?;
         let process = ProcessId::of(pid).map_err(|e| failed("start", &label, e))?;
         self.running.begin();
-        *self.started.borrow_mut() =
-            Some(Started { child: Some(child), process, until: Instant::now() + PID_FILE_WAIT_MAX });
+        let begun = process.as_ref().map_or(u64::MAX, |process| process.start_ticks);
+        let until = Instant::now() + PID_FILE_WAIT_MAX;
+        *self.started.borrow_mut() = Some(Started { child: Some(child), process, begun, until });
         if by_launcher {
             self.take_launchers_part(pid);
         }
-        gate.open().map_err(|e| failed("start", &label, e))
+        gate.open().map_err(|e| failed("start", &label, e))?;
+        // Its end is noticed from here on.
+        self.processes().map(drop)
     }
 
     fn wait_change(&self, until: Instant, cancel: &Cancel) -> Result<(), ControllerError> {
-        self.running.wait_change(self.main()?.as_ref(), until, cancel)
+        self.running.wait_change(until, cancel)
     }
 
     fn kill_sources(&self, _stop_wait_max: Duration) -> Result<Vec<KillSource>, ControllerError> {
@@ -200,68 +261,4 @@ fn invalid(label: &str, reason: impl Into<String>) -> ControllerError {
 
 fn not_found(label: &str, reason: String) -> ControllerError {
     ControllerError::NotFound { service: label.to_owned(), reason }
-}
-
-/// The live process that a pid file names; `None` where there is no file, or its process is dead.
-fn read_pid_file(path: &Path, label: &str) -> Result<Option<ProcessId>, ControllerError> {
-    let flags = (rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK).bits().cast_signed();
-    let file = match std::fs::OpenOptions::new().read(true).custom_flags(flags).open(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) => {
-            return Err(invalid(label, "it is a symbolic link"));
-        }
-        other => other.map_err(|e| io_failed("read", label, &e))?,
-    };
-    let metadata = file.metadata().map_err(|e| io_failed("read", label, &e))?;
-    if !metadata.is_file() {
-        return Err(invalid(label, "it is not a regular file"));
-    }
-    let mut text = Vec::new();
-    file.take(PID_FILE_LEN_MAX + 1).read_to_end(&mut text).map_err(|e| io_failed("read", label, &e))?;
-    if text.is_empty() {
-        // Just being written.
-        return Ok(None);
-    }
-    let pid = parse_pid(&text).ok_or_else(|| {
-        let shown: String = String::from_utf8_lossy(&text).chars().take(20).collect();
-        invalid(label, format!("its content {shown:?} is no pid"))
-    })?;
-    if pid == 1 || Ok(pid) == i32::try_from(std::process::id()) {
-        return Err(invalid(label, format!("process {pid} is not a service that can be stopped")));
-    }
-    let process = ProcessId::of(pid).map_err(|e| io_failed("look at the process of", label, &e))?;
-    Ok(process.filter(|process| is_not_older(&metadata, process)))
-}
-
-fn parse_pid(text: &[u8]) -> Option<i32> {
-    if text.len() as u64 > PID_FILE_LEN_MAX {
-        return None;
-    }
-    // Some daemons write more lines (PostgreSQL); the pid is the first.
-    let line = std::str::from_utf8(text).ok()?.lines().next()?.trim();
-    let digits = !line.is_empty() && line.bytes().all(|byte| byte.is_ascii_digit());
-    digits.then(|| line.parse().ok()).flatten().filter(|pid| *pid > 0)
-}
-
-/// A file that was written before its process started names an earlier process of the same pid.
-fn is_not_older(metadata: &std::fs::Metadata, process: &ProcessId) -> bool {
-    let Ok(boot) = procfs::boot_time_secs() else { return true };
-    let ticks = procfs::ticks_per_second().max(1);
-    let started = UNIX_EPOCH + Duration::from_secs(boot) + Duration::from_secs(process.start_ticks / ticks);
-    let written = metadata.modified().unwrap_or_else(|_| SystemTime::now());
-    written + CLOCK_SLACK >= started
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_a_pid_is_a_pid() {
-        assert_eq!(parse_pid(b"4711\n"), Some(4711));
-        assert_eq!(parse_pid(b" 4711 \n/var/lib/postgresql\n"), Some(4711));
-        for bad in [&b"-1"[..], b"0", b"x", b"+5", b"99999999999", b"\n1", b"1 2", b"\xff", &[b'1'; 65]] {
-            assert_eq!(parse_pid(bad), None, "{bad:?}");
-        }
-    }
 }

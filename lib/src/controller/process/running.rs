@@ -1,17 +1,18 @@
-//! What every plain service has: its processes, what is known of its last run, and the watch on the directory of the
-//! file that names its main process. Who that is, each kind finds out in its own way and passes in as `main`.
+//! What every plain service has: its processes, what is known of its last run, and the watch on the file that names its
+//! main process. Who that is, each kind finds out in its own way and passes in as `main`.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::Child;
 use std::time::Instant;
 
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
-
-use super::failed;
+use super::capture::why_not_from_here;
 use super::family::{Family, send};
+use super::watch::FileWatch;
+use super::{failed, foreign_unit, of_unit};
 use crate::controller::{Activity, ControllerError, ExitCause, ServiceState};
 use crate::journal::StopMark;
 use crate::progress::Cancel;
@@ -24,25 +25,22 @@ pub(super) struct Running {
     last_run: RefCell<Option<ProcessId>>,
     exit: Cell<Option<ExitCause>>,
     stop_requested: Cell<bool>,
-    watch: Inotify,
+    /// The signals that were sent to this run by us.
+    sent: RefCell<BTreeSet<i32>>,
+    watch: FileWatch,
 }
 
 impl Running {
-    /// Nothing is known yet; changes of files in `directory` are noticed from now on.
-    pub(super) fn new(label: String, directory: &Path) -> Result<Self, ControllerError> {
-        let watched = || -> nix::Result<Inotify> {
-            let watch = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
-            let events = AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_CLOSE_WRITE | AddWatchFlags::IN_DELETE;
-            watch.add_watch(directory, events)?;
-            Ok(watch)
-        };
-        let watch = watched().map_err(|e| failed("watch", &label, e))?;
+    /// Nothing is known yet; changes of `file` are noticed from now on.
+    pub(super) fn new(label: String, file: &Path) -> Result<Self, ControllerError> {
+        let watch = FileWatch::new(file).map_err(|e| failed("watch", &label, e))?;
         Ok(Self {
             label,
             family: Family::default(),
-            last_run: RefCell::new(None),
-            exit: Cell::new(None),
-            stop_requested: Cell::new(false),
+            last_run: RefCell::default(),
+            exit: Cell::default(),
+            stop_requested: Cell::default(),
+            sent: RefCell::default(),
             watch,
         })
     }
@@ -54,6 +52,10 @@ impl Running {
     /// Remembers the latest main process, dead or alive.
     pub(super) fn note_run(&self, main: &ProcessId) {
         *self.last_run.borrow_mut() = Some(main.clone());
+    }
+
+    pub(super) fn last_run(&self) -> Option<ProcessId> {
+        self.last_run.borrow().clone()
     }
 
     /// How our own child ended, if it has; a process that another program started keeps that to itself.
@@ -74,6 +76,7 @@ impl Running {
     pub(super) fn begin(&self) {
         self.exit.set(None);
         self.stop_requested.set(false);
+        self.sent.borrow_mut().clear();
     }
 
     pub(super) fn processes(&self, main: Option<&ProcessId>) -> Result<Vec<ProcessId>, ControllerError> {
@@ -109,44 +112,50 @@ impl Running {
         })
     }
 
-    /// A service that ends by the very signal that asked it to has obeyed.
+    /// A service that ends by a signal that we sent it has obeyed, also where a shell around it reports that.
     fn has_failed(&self) -> bool {
         match self.exit.get() {
             None | Some(ExitCause::Exited(0)) => false,
-            Some(ExitCause::Signalled(signal)) if signal != 9 => !self.stop_requested.get(),
-            Some(_) => true,
+            Some(ExitCause::Signalled(signal)) => !self.sent.borrow().contains(&signal),
+            Some(ExitCause::Exited(status)) => !self.sent.borrow().contains(&(status - 128)),
         }
     }
 
-    /// The main process is asked; where it is gone, whoever it left behind.
+    /// The main process is asked; where it is gone, whoever it left behind. Refused where the service is a manager's, or
+    /// could not be started again from here as it was.
     pub(super) fn request_stop(&self, main: Option<&ProcessId>) -> Result<(), ControllerError> {
-        self.stop_requested.set(true);
+        if let Some(reason) = main.and_then(|main| foreign_unit(main).map(of_unit).or_else(|| why_not_from_here(main)))
+        {
+            return Err(ControllerError::Unsafe { action: "stop", service: self.label.clone(), reason });
+        }
+        self.note_stop_request();
         match main {
             Some(main) => send(main, StopSignal::Term, &self.label),
-            None => self.processes(None)?.iter().try_for_each(|process| send(process, StopSignal::Term, &self.label)),
+            None => self.processes(None)?.iter().try_for_each(|left| send(left, StopSignal::Term, &self.label)),
         }
     }
 
-    /// A program before this one requested the stop.
+    /// We request the stop now, or a program before this one did.
     pub(super) fn note_stop_request(&self) {
         self.stop_requested.set(true);
+        self.sent.borrow_mut().insert(StopSignal::Term.number());
     }
 
     pub(super) fn signal(&self, main: Option<&ProcessId>, signal: StopSignal) -> Result<(), ControllerError> {
+        self.sent.borrow_mut().insert(signal.number());
         main.map_or(Ok(()), |main| send(main, signal, &self.label))
     }
 
-    pub(super) fn wait_change(
-        &self,
-        main: Option<&ProcessId>,
-        until: Instant,
-        cancel: &Cancel,
-    ) -> Result<(), ControllerError> {
-        self.processes(main)?;
-        self.family.wait(&[self.watch.as_fd()], until, cancel, &self.label)?;
-        // Drained, or the next wait would return at once for the same event.
-        drop(self.watch.read_events());
-        Ok(())
+    /// Waits for a change since the last look at the processes.
+    pub(super) fn wait_change(&self, until: Instant, cancel: &Cancel) -> Result<(), ControllerError> {
+        self.watch.attach().map_err(|e| failed("watch", &self.label, e))?;
+        loop {
+            let only_files = self.family.wait(self.watch.as_fd(), until, cancel, &self.label)?;
+            let concerns_us = self.watch.drain();
+            if !only_files || concerns_us {
+                return Ok(());
+            }
+        }
     }
 
     pub(super) fn stop_mark(&self) -> Result<StopMark, ControllerError> {
