@@ -103,7 +103,8 @@ impl Instantly {
 }
 
 fn attempt(request: &SnapshotRequest<'_>, members: &[Member], hold: bool) -> Result<Outcome, SqliteError> {
-    settle(members.iter(), request.cancel, request.into)?;
+    let quiet = members.iter().filter(|member| matches!(member.usage, Usage::Quiet));
+    settle(quiet, request.cancel, request.into)?;
     let (mut at, locked_at) = lock_and_mark(request, members, hold)?;
     let total = at.iter().map(Instantly::len).sum();
     let deadline = hold.then(|| (locked_at + request.fence_hold_max, request.fence_hold_max));
@@ -150,14 +151,14 @@ pub(super) fn finish(
     Ok(snapshots.into_iter().map(|(_, snapshot)| snapshot).collect())
 }
 
-/// Waits until the last change of every quiet file is old enough for a further one to carry another time stamp.
+/// Waits until the last change of every file is old enough for a further one to carry another time stamp.
 pub(super) fn settle<'a>(
     members: impl Iterator<Item = &'a Member>,
     cancel: &Cancel,
     path: &Path,
 ) -> Result<(), SqliteError> {
     let mut newest = Duration::ZERO;
-    for member in members.filter(|member| matches!(member.usage, Usage::Quiet)) {
+    for member in members {
         for stamp in member.stamps()?.iter().flatten() {
             newest = newest.max(stamp.last_change());
         }

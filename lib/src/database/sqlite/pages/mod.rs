@@ -7,10 +7,9 @@
 //!   before it is used, every walk ends at what it has seen before, and no allocation goes by a number of the file.
 //! - Memory does not grow with the database, but for one bit a page and 8 bytes for each page in the log.
 
-#![allow(dead_code, reason = "the page-level check is the next user")]
-
 mod bytes;
 mod chain;
+mod check;
 mod collate;
 mod create;
 mod cursor;
@@ -33,6 +32,7 @@ mod wal;
 mod tests;
 
 pub use chain::{ChainFault, bytes_of};
+pub use check::{CheckOptions, Finding, FindingKind, Loss, NotChecked, PageUses, Report, TreeReport, WalReport, check};
 pub use collate::{Collation, KeyColumn};
 pub use header::{Encoding, Header, Layout};
 pub use image::{Image, Unreadable};

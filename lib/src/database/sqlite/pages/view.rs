@@ -98,7 +98,7 @@ impl View {
         cancel: &Cancel,
     ) -> Result<Self, SqliteError> {
         let member = member(path)?;
-        settle(std::iter::once(&member), cancel, path)?;
+        settle(std::iter::once(&member).filter(|member| !matches!(member.usage, Usage::Wal(_))), cancel, path)?;
         let until = Instant::now() + wait_max;
         let mut logs = Logs::default();
         let mut how = Consistency::Quiet;

@@ -1,5 +1,6 @@
 //! Against what SQLite itself writes and says.
 
+mod healthy;
 mod reading;
 mod shapes;
 
@@ -9,8 +10,8 @@ use std::time::Duration;
 use rusqlite::Connection;
 use rusqlite::fallible_iterator::FallibleIterator;
 
-use super::View;
-use crate::progress::Cancel;
+use super::{CheckOptions, Report, View, check};
+use crate::progress::{Cancel, Silent};
 
 /// Longer than any test waits for a lock.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -40,6 +41,11 @@ impl Place {
 
     fn view(&self) -> View {
         View::open(&self.db, false, PATIENCE, &self.cancel).unwrap()
+    }
+
+    fn check(&self) -> Report {
+        let options = CheckOptions { hold_max: PATIENCE, ..CheckOptions::default() };
+        check(&self.db, &options, &self.cancel, &Silent).unwrap()
     }
 
     /// Names and contents of everything in the directory.

@@ -1,0 +1,290 @@
+//! A check of every page, in parallel and without SQLite.
+//!
+//! What is judged: the structure of every b-tree and page, the order of keys where the collation is SQLite's own, that
+//! every page has exactly one use, overflow chains, the freelist and the pointer map, the shape of every record,
+//! NOT NULL, UNIQUE among neighbours, and every index against its table by sums that do not depend on order; and what
+//! the files beside the database tell of lost commits.
+//!
+//! What is not, since only SQLite knows it: CHECK and foreign keys, full-text and other virtual tables, generated
+//! columns, the order in collations of the service. Partial indices and those on expressions are not compared with
+//! their table; the report names them.
+
+mod ahead;
+mod audit;
+mod default;
+mod free;
+mod hash;
+mod pages;
+mod plan;
+mod queue;
+mod report;
+mod rows;
+mod walk;
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+pub use report::{Finding, FindingKind, Loss, NotChecked, PageUses, Report, TreeReport, WalReport};
+
+use super::super::error::SqliteError;
+use super::image::Image;
+use super::schema::{ObjectKind, Schema};
+use super::view::{Consistency, Log, View};
+use crate::progress::{Cancel, Observer};
+
+/// How a check is made.
+#[derive(Debug, Clone, Copy)]
+pub struct CheckOptions {
+    /// Threads; `None` for one per core.
+    pub threads: Option<usize>,
+    /// Findings that are told one by one; all are counted.
+    pub findings_max: usize,
+    /// How long writers in a rollback mode may be kept waiting, and how long locks of others are waited for.
+    pub hold_max: Duration,
+}
+
+impl Default for CheckOptions {
+    fn default() -> Self {
+        Self { threads: None, findings_max: 1000, hold_max: Duration::from_secs(2) }
+    }
+}
+
+/// How often a check that somebody wrote into is begun anew.
+const ATTEMPTS_MAX: usize = 3;
+const THREADS_MAX: usize = 64;
+/// Between two words to the observer, in pages.
+const PROGRESS_GRAIN: u64 = 1024;
+
+/// Checks the database at `path` with what lies beside it; all of it is left as it is. The database may be damaged,
+/// and may be in use: [`View`] tells how a consistent view is had, and [`Report::consistency`] which it was.
+///
+/// Memory: one bit a page, 8 bytes for each page in the log, and some hundred KiB for each thread and for the schema.
+///
+/// # Errors
+/// That there is no database; [`SqliteError::InFlight`] and [`SqliteError::HoldTooLong`] where somebody writes all the
+/// time and can't be kept waiting for as long as it takes: check a copy then. Damage is no error.
+pub fn check(
+    path: &Path,
+    options: &CheckOptions,
+    cancel: &Cancel,
+    observer: &dyn Observer,
+) -> Result<Report, SqliteError> {
+    let mut hold = false;
+    for _ in 0..ATTEMPTS_MAX {
+        let began = Instant::now();
+        let view = View::open(path, hold, options.hold_max, cancel)?;
+        let mut report = check_view(path, &view, options, cancel, observer)?;
+        if !view.still_holds(options.hold_max, cancel)? {
+            // This one measured how long writers would have to wait.
+            if began.elapsed() > options.hold_max && view.consistency() == Consistency::Compared {
+                return Err(too_long(path, began.elapsed(), options));
+            }
+            hold = true;
+            continue;
+        }
+        let takes_log = view.consistency() == Consistency::Quiet && report.wal.as_ref().is_some_and(|w| w.frames > 0);
+        drop(view);
+        if takes_log && report.findings.iter().any(|finding| finding.kind < FindingKind::WalHeader) {
+            observer.step("checking without the log");
+            let alone = View::open_with(path, false, options.hold_max, Log::Ignore, cancel)?;
+            let without = check_view(path, &alone, options, cancel, observer)?;
+            if !without.findings.iter().any(|finding| finding.kind < FindingKind::WalHeader) {
+                let what =
+                    "the database is whole without its -wal, and damaged with it: the -wal is of another state of it";
+                report.add(Finding::new(FindingKind::WalForeign, Loss::Commits, what));
+            }
+        }
+        return Ok(report);
+    }
+    let reason = format!("it was written during each of {ATTEMPTS_MAX} checks");
+    Err(SqliteError::InFlight { path: path.to_owned(), reason })
+}
+
+fn too_long(path: &Path, estimate: Duration, options: &CheckOptions) -> SqliteError {
+    SqliteError::HoldTooLong { path: path.to_owned(), estimate, hold_max: options.hold_max }
+}
+
+/// Checks what a view shows.
+fn check_view(
+    path: &Path,
+    view: &View,
+    options: &CheckOptions,
+    cancel: &Cancel,
+    observer: &dyn Observer,
+) -> Result<Report, SqliteError> {
+    let image = view.image();
+    let layout = image.layout();
+    let findings = report::Findings::new(options.findings_max);
+    let wal = audit::audit(view, &findings);
+    for fault in image.faults() {
+        findings.add(Finding::new(FindingKind::Header, Loss::Unknown, fault.clone()).at(1));
+    }
+    observer.step("reading the schema");
+    let schema = Schema::read(image);
+    for (page, fault) in &schema.faults {
+        findings.add(Finding::new(FindingKind::Schema, Loss::Unknown, fault.clone()).of("sqlite_schema").at(*page));
+    }
+    let mut not_checked = Vec::new();
+    let trees = plan::trees(&schema, layout.encoding, &mut not_checked);
+    let roots = trees.iter().enumerate().map(|(tree, t)| queue::Task {
+        tree,
+        page: t.root,
+        parent: 0,
+        depth: 1,
+        bounds: queue::Bounds::default(),
+    });
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = options.threads.unwrap_or(cores).clamp(1, THREADS_MAX);
+    let check = Check {
+        image,
+        queue: queue::Queue::new(roots.collect(), threads),
+        pages: pages::Pages::new(layout.page_count),
+        trees,
+        findings,
+        cancel,
+        observer,
+        done: AtomicU64::new(0),
+        deadline: (view.consistency() == Consistency::ReadLock).then(|| Instant::now() + options.hold_max),
+        expired: AtomicBool::new(false),
+        schema_is_whole: schema.faults.is_empty(),
+    };
+    observer.step("checking every page");
+    let kept = check.claim_kept();
+    let mut worker = walk::Worker::new(&check);
+    let free = check.freelist(&mut worker);
+    std::thread::scope(|scope| {
+        for _ in 1..threads {
+            let work = || {
+                let mut worker = walk::Worker::new(&check);
+                check.queue.drain(|task| worker.run(task));
+            };
+            // Without a further thread it takes longer, and that is all.
+            drop(std::thread::Builder::new().name("svckit-check".to_owned()).spawn_scoped(scope, work));
+        }
+        check.queue.drain(|task| worker.run(task));
+    });
+    if cancel.is_requested() {
+        return Err(SqliteError::Cancelled { what: "checking", path: path.to_owned() });
+    }
+    if check.expired.load(Ordering::Relaxed) {
+        let through = check.done.load(Ordering::Relaxed).max(1) as f64;
+        let estimate = options.hold_max.mul_f64((f64::from(layout.page_count) / through).max(1.0));
+        return Err(too_long(path, estimate, options));
+    }
+    let indices_compared = check.compare_indices(&mut not_checked);
+    let (uses, never_used) = check.never_used(kept, free);
+    let trees = check.tree_reports();
+    let (findings, totals) = check.findings.into_parts();
+    Ok(Report {
+        consistency: view.consistency(),
+        page_size: layout.page_size,
+        pages: layout.page_count,
+        encoding: layout.encoding,
+        findings,
+        totals,
+        trees,
+        not_checked,
+        indices_compared,
+        uses,
+        never_used,
+        wal,
+    })
+}
+
+/// What all threads share.
+struct Check<'a> {
+    image: &'a Image,
+    queue: queue::Queue,
+    pages: pages::Pages,
+    trees: Vec<plan::Tree>,
+    findings: report::Findings,
+    cancel: &'a Cancel,
+    observer: &'a dyn Observer,
+    done: AtomicU64,
+    /// When writers that wait for us must not wait any longer.
+    deadline: Option<Instant>,
+    expired: AtomicBool,
+    schema_is_whole: bool,
+}
+
+impl Check<'_> {
+    /// Whether the work is to end early.
+    fn is_over(&self) -> bool {
+        self.expired.load(Ordering::Relaxed) || self.cancel.is_requested()
+    }
+
+    /// One more page is through.
+    fn progress(&self) {
+        let done = self.done.fetch_add(1, Ordering::Relaxed);
+        if done.is_multiple_of(64) && self.deadline.is_some_and(|deadline| Instant::now() > deadline) {
+            self.expired.store(true, Ordering::Relaxed);
+        }
+        if done.is_multiple_of(PROGRESS_GRAIN) {
+            let size = self.image.layout().page_size as u64;
+            self.observer.bytes(done * size, u64::from(self.image.layout().page_count) * size);
+        }
+    }
+
+    /// Compares the sums of every index with those of its table; how many there were.
+    fn compare_indices(&self, not_checked: &mut Vec<NotChecked>) -> u64 {
+        let mut compared = 0;
+        for index in &self.trees {
+            let Some((table, number)) = index.compared_with else {
+                continue;
+            };
+            let Some(table) = self.trees.get(table) else {
+                continue;
+            };
+            let Some(expected) = table.rows.as_ref().and_then(|rows| rows.sums.get(number)) else {
+                continue;
+            };
+            let mut skip = |why: &str| not_checked.push(NotChecked { object: index.name.clone(), why: why.to_owned() });
+            let unsummed = table.unsummed.load(Ordering::Relaxed) + index.unsummed.load(Ordering::Relaxed);
+            if !table.is_whole() {
+                skip("its table is damaged: not compared with it");
+            } else if !index.is_whole() {
+                skip("it is damaged: not compared with its table");
+            } else if unsummed > 0 {
+                skip("some values are too long, or older than their column: not compared with its table");
+            } else {
+                compared += 1;
+                let (entries, rows) = (index.entries.load(Ordering::Relaxed), table.entries.load(Ordering::Relaxed));
+                let found = |loss, what: String| {
+                    self.findings
+                        .add(Finding::new(FindingKind::IndexMismatch, loss, what).of(&index.name).at(index.root));
+                };
+                if entries != rows {
+                    let loss = if entries > rows { Loss::Unknown } else { Loss::Index };
+                    found(loss, format!("it has {entries} entries, and its table {} has {rows} rows", table.name));
+                } else if index.sum.load(Ordering::Relaxed) != expected.sum.load(Ordering::Relaxed) {
+                    found(Loss::Unknown, format!("some of its entries are not those of the rows of {}", table.name));
+                }
+            }
+        }
+        compared
+    }
+
+    fn tree_reports(&self) -> Vec<TreeReport> {
+        let report = |tree: &plan::Tree| {
+            let whole_index = |index: &&plan::Tree| {
+                index
+                    .compared_with
+                    .is_some_and(|(table, _)| self.trees.get(table).is_some_and(|t| std::ptr::eq(t, tree)))
+                    && index.is_whole()
+            };
+            let by_index =
+                self.trees.iter().filter(whole_index).map(|index| index.entries.load(Ordering::Relaxed)).max();
+            TreeReport {
+                name: tree.name.clone(),
+                kind: tree.kind,
+                table: tree.table.clone(),
+                pages: tree.pages.load(Ordering::Relaxed),
+                entries: tree.entries.load(Ordering::Relaxed),
+                damaged: !tree.is_whole(),
+                rows_by_index: by_index.filter(|_| tree.kind == ObjectKind::Table && !tree.is_whole()),
+            }
+        };
+        self.trees.iter().map(report).collect()
+    }
+}
