@@ -18,6 +18,7 @@ use super::Context;
 use crate::controller::{Scope, ServiceSpec, systemd};
 use crate::journal::{Entry, ServiceStage};
 use crate::world::disk::parent_of;
+use crate::world::inherited::without_inherited;
 use crate::world::{Pidfd, ProcessId, wait};
 
 /// How long a guard that is a child may take to say that it waits.
@@ -51,16 +52,16 @@ impl Guard {
     }
 
     fn start_child(argv: &[PathBuf]) -> Result<Child, String> {
-        let mut child = Command::new("setsid")
-            .args(argv)
-            .current_dir("/")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .map_err(|e| format!("can't run setsid: {e}"))?;
+        let (mut out, into) = std::io::pipe().map_err(|e| format!("can't make a pipe: {e}"))?;
+        let mut command = Command::new("setsid");
+        command.args(argv).current_dir("/").stdin(Stdio::null()).stderr(Stdio::null());
+        // The command is moved, and the pipe borrowed: see there.
+        let end = &into;
+        let spawn = move || command.stdout(end.try_clone()?).spawn();
+        let child = without_inherited(spawn).map_err(|e| format!("can't run setsid: {e}"))?;
+        // Only the guard has it now: its end is seen as the end of its output.
+        drop(into);
         let mut answer = [0u8; 1];
-        let Some(mut out) = child.stdout.take() else { return Err("the guard has no output".to_owned()) };
         let ready = wait::readable(&[out.as_fd()], Instant::now() + GUARD_START_MAX).map_err(|e| e.to_string())?;
         if ready.is_empty() || out.read(&mut answer).unwrap_or(0) == 0 {
             return Err(format!("{} did not start to wait", argv[0].display()));

@@ -6,6 +6,7 @@
 pub mod clock;
 pub mod dirs;
 pub mod disk;
+pub(crate) mod inherited;
 pub mod process;
 pub mod raw_path;
 pub mod wait;

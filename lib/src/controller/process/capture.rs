@@ -9,6 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use super::launch::why_not_handed_on;
 use super::shown::{argv_of, words};
 use crate::controller::CommandLine;
 use crate::world::ProcessId;
@@ -35,6 +36,9 @@ pub(super) fn capture(process: &ProcessId) -> std::io::Result<CommandLine> {
     let running = FileId::of(&base.join("exe")).ok();
     let found = program(&first.0, &link, running, &directory, &environment);
     first.0 = found.ok_or_else(|| not_its_program(&first.0, &link))?;
+    if let Some(reason) = why_not_handed_on(&environment) {
+        return Err(std::io::Error::other(reason));
+    }
     if !process.is_alive() {
         return Err(std::io::Error::other("it ended while it was looked at"));
     }

@@ -1,21 +1,23 @@
 //! Starting a command detached: a session of its own, no terminal, no descriptor of ours.
 
 use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::io::{PipeWriter, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 
 use crate::controller::CommandLine;
 use crate::world::disk::{AtPath, DiskError};
+use crate::world::inherited::without_inherited;
+use crate::world::raw_path::RawPath;
 
 /// A child that has not become the command yet. It does when the gate opens; if we die before, it ends without having
 /// been the service, so a start that nobody recorded never runs beside a second one.
 #[derive(Debug)]
 #[must_use = "the command does not run until the gate is opened"]
 pub(super) struct Gate {
-    go: ChildStdin,
+    go: PipeWriter,
 }
 
 impl Gate {
@@ -28,12 +30,16 @@ impl Gate {
 /// replaces itself by the others. No argument is read as shell text.
 const WAIT_AT_GATE: &str = "read -r go && { [ -z \"$1\" ] || umask \"$1\"; } && shift && exec \"$@\" </dev/null";
 
+/// Where the programs lie that put a command up. Not searched in PATH: that is the service's, which may know of none.
+const TOOL_DIRS: [&str; 6] = ["/usr/bin", "/bin", "/usr/sbin", "/sbin", "/usr/local/bin", "/run/current-system/sw/bin"];
+
 /// Prepares it. setsid(1), setpriv(1) of util-linux and the shell replace themselves, so the child is the command.
 pub(super) fn launch(command: &CommandLine, log: Option<&Path>) -> Result<(Child, Gate), String> {
     let Some(program) = command.argv.first() else { return Err("the command is empty".to_owned()) };
-    let mut start = Command::new("setsid");
+    let usual = |name: &str| tool(name).unwrap_or_else(|| PathBuf::from(name));
+    let mut start = Command::new(usual("setsid"));
     if let Some((uid, gid, groups)) = foreign_credentials(command) {
-        start.args(["setpriv", "--reuid", &uid.to_string(), "--regid", &gid.to_string()]);
+        start.arg(usual("setpriv")).args(["--reuid", &uid.to_string(), "--regid", &gid.to_string()]);
         if groups.is_empty() {
             start.arg("--clear-groups");
         } else {
@@ -41,8 +47,13 @@ pub(super) fn launch(command: &CommandLine, log: Option<&Path>) -> Result<(Child
             start.args(["--groups", &list.join(",")]);
         }
     }
+    match tool("bash").filter(|_| needs_bash(command.environment.as_deref().unwrap_or_default())) {
+        // -p: neither functions nor a start-up file are taken from the environment.
+        Some(bash) => start.arg(bash).arg("-p"),
+        None => start.arg(usual("sh")),
+    };
     let umask = command.umask.map_or_else(String::new, |mask| format!("{:04o}", mask & 0o777));
-    start.args(["sh", "-c", WAIT_AT_GATE, "svckit", &umask]);
+    start.args(["-c", WAIT_AT_GATE, "svckit", &umask]);
     start.arg(&program.0);
     start.args(command.argv.iter().skip(1).map(|word| &word.0));
     start.current_dir(command.directory.as_ref().map_or(Path::new("/"), |directory| &directory.0));
@@ -56,18 +67,42 @@ pub(super) fn launch(command: &CommandLine, log: Option<&Path>) -> Result<(Child
             }
         }
     }
-    let (out, err) = match log {
-        Some(path) => {
-            let file = open_log(path).map_err(|e| e.to_string())?;
-            let second = file.try_clone().map_err(|e| e.to_string())?;
-            (Stdio::from(file), Stdio::from(second))
-        }
-        None => (Stdio::null(), Stdio::null()),
+    let (wait, go) = std::io::pipe().map_err(|e| format!("can't make a pipe: {e}"))?;
+    // The command is moved, and the pipe borrowed: see there.
+    let wait = &wait;
+    let spawn = move || {
+        let (out, err) = match log {
+            Some(path) => {
+                let file = open_log(path).map_err(std::io::Error::other)?;
+                (Stdio::from(file.try_clone()?), Stdio::from(file))
+            }
+            None => (Stdio::null(), Stdio::null()),
+        };
+        start.stdin(wait.try_clone()?).stdout(out).stderr(err).spawn()
     };
-    let child = start.stdin(Stdio::piped()).stdout(out).stderr(err).spawn();
-    let mut child = child.map_err(|e| format!("can't run setsid for {}: {e}", program.0.display()))?;
-    let go = child.stdin.take().ok_or("the child has no standard input")?;
+    let child = without_inherited(spawn).map_err(|e| format!("can't run setsid for {}: {e}", program.0.display()))?;
     Ok((child, Gate { go }))
+}
+
+fn tool(name: &str) -> Option<PathBuf> {
+    TOOL_DIRS.iter().map(|dir| Path::new(dir).join(name)).find(|path| path.is_file())
+}
+
+/// Whether a plain shell would lose variables: it hands on those only whose names could be its own (`a.b` could not).
+fn needs_bash(environment: &[RawPath]) -> bool {
+    let is_plain = |variable: &RawPath| {
+        let bytes = variable.0.as_os_str().as_bytes();
+        let name = bytes.split(|byte| *byte == b'=').next().unwrap_or_default();
+        let fits = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
+        name.iter().all(fits) && !name.first().is_some_and(u8::is_ascii_digit)
+    };
+    !environment.iter().all(is_plain)
+}
+
+/// Why such an environment can't be given to a command that we start.
+pub(super) fn why_not_handed_on(environment: &[RawPath]) -> Option<&'static str> {
+    let lacks = needs_bash(environment) && tool("bash").is_none();
+    lacks.then_some("its environment has variables that sh does not hand on, and there is no bash: name the command")
 }
 
 fn open_log(path: &Path) -> Result<File, DiskError> {

@@ -265,7 +265,10 @@ fn a_start_again_has_the_directory_the_umask_and_the_name_of_before() {
     std::fs::copy("/usr/bin/tail", place.join("old")).unwrap();
     std::os::unix::fs::symlink("old", &link).unwrap();
     let script = format!("cd '{}'; umask 0027; echo $$ > app.pid; exec ./noted -f /dev/null", place.display());
-    assert!(Command::new("setsid").args(["--fork", "sh", "-c", &script]).status().unwrap().success());
+    let mut daemon = Command::new("/usr/bin/setsid");
+    // No PATH in which setsid(1) would be found, and a name that a plain shell would drop.
+    daemon.env_clear().envs([("PATH", "/nowhere"), ("app.url", "a=b c\nd")]);
+    assert!(daemon.args(["--fork", "/bin/bash", "-p", "-c", &script]).status().unwrap().success());
     let runs = |program: &str| {
         let pid = std::fs::read_to_string(&path).unwrap_or_default();
         std::fs::read_link(format!("/proc/{}/exe", pid.trim())).is_ok_and(|exe| exe == place.join(program))
@@ -287,6 +290,9 @@ fn a_start_again_has_the_directory_the_umask_and_the_name_of_before() {
     let read = |name: &str| std::fs::read(format!("/proc/{}/{name}", main.pid)).unwrap();
     assert_eq!(std::fs::read_link(format!("/proc/{}/cwd", main.pid)).unwrap(), place);
     assert!(String::from_utf8_lossy(&read("status")).contains("Umask:\t0027"));
+    let environment = read("environ");
+    let has = |wanted: &[u8]| environment.split(|byte| *byte == 0).any(|variable| variable == wanted);
+    assert!(has(b"PATH=/nowhere") && has(b"app.url=a=b c\nd"), "{}", String::from_utf8_lossy(&environment));
     assert!(String::from_utf8_lossy(&read("cmdline")).ends_with("/noted\0-f\0/dev/null\0"));
     stop(&service);
 }
