@@ -90,8 +90,10 @@ fn report_text(report: &ServiceReport) -> String {
     if let Some(took) = report.took_ms {
         put(format!(" in {}", render::milliseconds(took)));
     }
-    if let Some(stop) = &report.stop {
-        put(format!(", {stop} stop"));
+    match report.stop.as_deref() {
+        None => {}
+        Some("end-not-seen") => put(", its end was not seen (svckit had not started it)".to_owned()),
+        Some(stop) => put(format!(", {stop} stop")),
     }
     put(format!(" ({})\n", render::one_line(&report.state.detail)));
     if !report.processes.is_empty() {

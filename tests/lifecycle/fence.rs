@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use svckit_testbed::command::{ended, signal, svc_ctl};
+use svckit_testbed::command::{Outcome, ended, signal, svc_ctl};
 use svckit_testbed::stories::Story;
 use svckit_testbed::unit::{QUICK, Recipe, Unit};
 
@@ -22,11 +22,11 @@ pub(crate) const STORIES: &[Story] = &[
         refuses("excl-shm", "--exclusive", Some("-shm"))
     }),
     ("fenced kill is refused: locking_mode EXCLUSIVE with a rollback journal", || {
-        outwaits("excl-delete", "--exclusive --journal-mode delete");
+        refuses_after_the_wait("excl-delete", "--exclusive --journal-mode delete");
     }),
     ("fenced kill is refused: the VFS unix-excl", || refuses("vfs-excl", "--vfs unix-excl", None)),
     ("fenced kill is refused: the VFS unix-excl with a rollback journal", || {
-        outwaits("vfs-excl-delete", "--vfs unix-excl --journal-mode delete");
+        refuses_after_the_wait("vfs-excl-delete", "--vfs unix-excl --journal-mode delete");
     }),
     ("fenced kill is refused: the VFS unix-none", || {
         refuses("vfs-none", "--vfs unix-none --journal-mode delete", None)
@@ -34,6 +34,8 @@ pub(crate) const STORIES: &[Story] = &[
     ("fenced kill is refused: the VFS unix-dotfile", || {
         refuses("vfs-dotfile", "--vfs unix-dotfile --journal-mode delete", None)
     }),
+    ("fenced kill: a transaction that never ends is waited for, and not killed (WAL)", || endless("wal")),
+    ("fenced kill: a transaction that never ends is waited for, and not killed (DELETE)", || endless("delete")),
 ];
 
 const FENCED: [&str; 4] = ["--stop-timeout", "2s", "--last-resort", "fenced-kill"];
@@ -56,12 +58,31 @@ fn refuses(name: &str, args: &str, stale: Option<&str>) {
     spares(name, args, stale, &[], 22);
 }
 
-/// An exclusive lock that is never given back looks like one long write: it is waited for, and not killed either.
-fn outwaits(name: &str, args: &str) {
-    spares(name, args, None, &["--write-wait", "3s"], 31);
+/// An exclusive lock that is never given back looks like a write at first: it is waited for, and refused then.
+fn refuses_after_the_wait(name: &str, args: &str) {
+    let outcome = spares(name, args, None, &["--write-wait", "3s"], 22);
+    assert!(outcome.took >= Duration::from_secs(5), "{outcome:?}");
+    assert!(outcome.stderr.contains("locked as a whole"), "{outcome:?}");
 }
 
-fn spares(name: &str, args: &str, stale: Option<&str>, more: &[&str], status: i32) {
+/// Its lock lets readers in, so it is a transaction, and a longer wait may see its end.
+fn endless(mode: &str) {
+    let unit = Recipe::new().args(&format!("--on-term stuck --journal-mode {mode}")).start(&format!("endless-{mode}"));
+    let (pid, observer) = (unit.main_pid(), unit.observe());
+    let outcome = svc_ctl(arguments("restart", &unit, &[&FENCED[..], &["--write-wait", "3s"]].concat())).expect(31);
+    assert!(outcome.stderr.contains("still in flight"), "{outcome:?}");
+    assert!(unit.record.open_transaction(pid).is_some() && !ended(pid, Duration::ZERO));
+    assert!(signal(pid, rustix::process::Signal::USR1));
+    unit.record.wait_for("it is started again", QUICK, |events| {
+        events.iter().filter(|event| event.what == "start").count() == 2
+    });
+    unit.wait_clean(QUICK);
+    assert_eq!(observer.no_kill(), []);
+    assert_eq!(unit.record.open_transaction(pid), None, "the transaction was not finished");
+    assert_back(&unit);
+}
+
+fn spares(name: &str, args: &str, stale: Option<&str>, more: &[&str], status: i32) -> Outcome {
     let recipe = Recipe::new().args(&format!("--on-term ignore --hold-open 1 --pause 1 {args}"));
     let unit = match stale {
         None => recipe.start(name),
@@ -89,6 +110,7 @@ fn spares(name: &str, args: &str, stale: Option<&str>, more: &[&str], status: i3
     let again = unit.main_pid();
     assert!(signal(again, rustix::process::Signal::USR1) && ended(again, QUICK));
     unit.assert_nothing_lost();
+    outcome
 }
 
 /// What an ordinary run that was killed leaves: a WAL database with its side file.

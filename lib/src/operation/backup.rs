@@ -204,8 +204,14 @@ impl Job<'_> {
         report.writer_stall_ms = longest.filter(|_| self.request.mode != BackupMode::Cold).map(milliseconds);
         report.downtime_ms = taken.downtime.map(milliseconds);
         report.service = taken.returned.map(resumed);
-        if taken.stop != StopOutcome::Clean {
-            report.notices.push(format!("the stop of the service was {}", stop_word(taken.stop)));
+        match taken.stop {
+            StopOutcome::Clean => {}
+            StopOutcome::EndNotSeen => {
+                report
+                    .notices
+                    .push("the service ended, and nobody could say how: svckit had not started it".to_owned());
+            }
+            worse => report.notices.push(format!("the stop of the service was {}", stop_word(worse))),
         }
         Ok(backup)
     }

@@ -202,6 +202,7 @@ pub(super) fn stop_plan<'a>(operation: &'a str, options: &'a ServiceOptions) -> 
 pub(super) fn stop_word(outcome: StopOutcome) -> &'static str {
     match outcome {
         StopOutcome::Clean => "clean",
+        StopOutcome::EndNotSeen => "end-not-seen",
         StopOutcome::Unclean => "unclean",
         StopOutcome::FencedKill => "fenced-kill",
     }

@@ -159,7 +159,7 @@ pub struct ServiceReport {
     pub state: ServiceState,
     /// The outcome in a word, for scripts: `stopped`, `was-not-running`, `started`, `ready`, `running`, `not-running`...
     pub outcome: String,
-    /// How the stop ended: `clean`, `unclean`, `fenced-kill`; where one was made.
+    /// How the stop ended: `clean`, `end-not-seen`, `unclean`, `fenced-kill`; where one was made.
     pub stop: Option<String>,
     /// From the request to the proof, in milliseconds.
     pub took_ms: Option<f64>,

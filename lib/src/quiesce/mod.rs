@@ -11,6 +11,7 @@ mod start;
 mod stop;
 #[cfg(test)]
 mod tests;
+mod writes;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -33,6 +34,9 @@ use crate::world::StateDirs;
 pub enum StopOutcome {
     /// The manager calls it a success, or it had not been running.
     Clean,
+    /// Every process of it ended, and nobody could say how: another program had started it, and only its parent learns
+    /// its end. A SIGKILL from elsewhere is not excluded.
+    EndNotSeen,
     /// It crashed or failed while stopping: its databases may need their own recovery.
     Unclean,
     /// We killed it under the fence.

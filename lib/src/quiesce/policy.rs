@@ -6,6 +6,7 @@
 //! | before `stop_wait_max` | any | any | wait |
 //! | after it | in flight, extension left | any | wait |
 //! | after it | in flight, extension used up | any | give up |
+//! | after it | locked as a whole at every look, extension used up | fenced kill | refuse: it can't be fenced |
 //! | after it | unknown | never | give up |
 //! | after it | unknown | fenced kill | fenced kill: the fence needs positive evidence, and refuses with the reason |
 //! | after it | none | never | give up |
@@ -85,6 +86,8 @@ pub enum Step {
     GiveUp(&'static str),
     /// Kill it under the fence.
     FencedKill,
+    /// The kill that was asked for can't be made: stop waiting, and say so.
+    RefuseKill,
 }
 
 /// How often a write in flight is looked at again: SQLite's locks have no event.
@@ -113,6 +116,8 @@ pub fn next_step(
         WriteState::Writing { .. } if elapsed < policy.stop_wait_max + policy.write_extension_max => {
             Step::WaitUntil(elapsed + WRITE_PROBE_INTERVAL)
         }
+        // A transaction ends. What was never once free is how the service works, and no fence would hold it.
+        WriteState::Writing { whole: true, .. } if policy.last_resort == LastResort::FencedKill => Step::RefuseKill,
         WriteState::Writing { .. } => Step::GiveUp("a database write is still in flight"),
         // What a look can't tell, the fence proves or refuses with its reason.
         WriteState::Idle | WriteState::Unknown { .. } if policy.last_resort == LastResort::FencedKill => {
@@ -151,7 +156,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_kill_follows_only_the_word_and_only_without_a_write(
-            elapsed in 0u64..2000, sent in 0usize..3, word in any::<bool>(), writes in 0u8..3,
+            elapsed in 0u64..2000, sent in 0usize..3, word in any::<bool>(), writes in 0u8..4,
         ) {
             let policy = StopPolicy {
                 rungs: vec![Rung { signal: StopSignal::Int, after: Duration::from_secs(10) }],
@@ -160,13 +165,17 @@ mod tests {
             };
             let state = match writes {
                 0 => WriteState::Idle,
-                1 => WriteState::Writing { pid: None },
+                1 => WriteState::Writing { pid: None, whole: false },
+                2 => WriteState::Writing { pid: None, whole: true },
                 _ => WriteState::Unknown { reason: "network file system".to_owned() },
             };
             let step = next_step(Duration::from_secs(elapsed), sent, &policy, || state.clone());
             if step == Step::FencedKill {
                 let writing = matches!(state, WriteState::Writing { .. });
                 prop_assert!(word && !writing && elapsed >= 90);
+            }
+            if step == Step::RefuseKill {
+                prop_assert!(word && elapsed >= 690);
             }
             if let Step::WaitUntil(until) = step {
                 prop_assert!(until > Duration::from_secs(elapsed), "a wait that is over would spin");

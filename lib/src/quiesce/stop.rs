@@ -9,11 +9,13 @@ use super::guard::Guard;
 use super::member::{Member, members, wait_for};
 use super::policy::{Step, StopPolicy, next_step};
 use super::quiesced::Quiesced;
+use super::start::START_WAIT_MAX;
+use super::writes::Writes;
 use super::{Context, StopOutcome, StopPlan};
 use crate::controller::{Activity, ServiceController};
 use crate::journal::{Entry, JOURNAL_VERSION, Journal, JournalError, OpenEntry, ServiceStage};
 use crate::lock::OperationLock;
-use crate::sqlite_locks::{self, Fence, Watch, WriteState};
+use crate::sqlite_locks::{self, Fence};
 use crate::world::{ProcessId, clock};
 
 /// How long a killed process may take to be gone.
@@ -154,8 +156,8 @@ fn stop_one(
 ) -> Result<StopOutcome, StopError> {
     let member = &quiesced.members[index];
     let controller = &*member.handle;
-    let watch = Watch::new(quiesced.databases.clone());
-    observe(&watch);
+    let mut writes = Writes::new(&quiesced.databases);
+    writes.observe();
     controller.request_stop()?;
     let began = Instant::now();
     quiesced.set_stages(index..index + 1, ServiceStage::Waiting)?;
@@ -163,19 +165,18 @@ fn stop_one(
     let mut sent = 0;
     let mut fence: Option<Fence> = None;
     let why = loop {
-        observe(&watch);
+        writes.observe();
         let state = controller.state()?;
         if !matches!(state.activity, Activity::Up | Activity::Stopping | Activity::Starting)
             && controller.processes()?.is_empty()
         {
             drop(fence.take());
-            return judge(controller, plan.policy);
+            return judge(controller);
         }
         if context.cancel.is_requested() {
             break Err("it was asked to end".to_owned());
         }
-        let writes = || any_write(&quiesced.databases);
-        match next_step(began.elapsed(), sent, plan.policy, writes) {
+        match next_step(began.elapsed(), sent, plan.policy, || writes.look()) {
             Step::WaitUntil(elapsed) => controller.wait_change(began + elapsed, &context.cancel)?,
             Step::Signal(signal) => {
                 controller.signal(signal)?;
@@ -183,7 +184,7 @@ fn stop_one(
             }
             Step::FencedKill if fence.is_some() => break Ok("it did not end after the kill"),
             Step::FencedKill => {
-                match fenced_kill(controller, &quiesced.databases, &watch, plan.policy, &context.cancel) {
+                match fenced_kill(controller, &quiesced.databases, &writes.watch, plan.policy, &context.cancel) {
                     Ok(held) => {
                         fence = Some(held);
                         wait_for(controller, KILL_WAIT_MAX, &context.cancel, |_| {
@@ -197,6 +198,7 @@ fn stop_one(
                     Err(reason) => break Err(reason),
                 }
             }
+            Step::RefuseKill => break Err(writes.why_no_fence()),
             Step::GiveUp(why) => break Ok(why),
         }
     };
@@ -220,9 +222,13 @@ fn give_up(
     let _refused_where_it_can_not_be_queued = controller.start();
     let cancel = crate::progress::Cancel::new()
         .map_err(|e| StopError::Guard { service: service.clone(), reason: e.to_string() })?;
-    let up =
-        wait_for(controller, BACK_AGAIN_WAIT_MAX, &cancel, |state| Ok((state.activity == Activity::Up).then_some(())))?;
-    if up.is_some() {
+    let moved = wait_for(controller, BACK_AGAIN_WAIT_MAX, &cancel, |state| Ok(state.activity.is_up().then_some(())))?;
+    // On its way: its old process has ended after all.
+    let is_up = moved.is_some()
+        && wait_for(controller, START_WAIT_MAX, &cancel, |state| {
+            Ok((state.activity != Activity::Starting).then_some(state.activity))
+        })? == Some(Activity::Up);
+    if is_up {
         return Err(match why {
             Ok(why) => StopError::BackAgain { service, waited_s, why: why.to_owned() },
             Err(_) if cancelled => StopError::Cancelled { service },
@@ -237,34 +243,16 @@ fn give_up(
     })
 }
 
-/// What is not seen is no evidence: the fence refuses then, later.
-fn observe(watch: &Watch) {
-    if let Err(error) = watch.observe() {
-        tracing::debug!(%error, "the locks of the service's databases could not be observed");
-    }
-}
-
-fn any_write(databases: &[PathBuf]) -> WriteState {
-    let mut worst = WriteState::Idle;
-    for database in databases {
-        match sqlite_locks::probe(database) {
-            Ok(WriteState::Idle) => {}
-            Ok(writing @ WriteState::Writing { .. }) => return writing,
-            Ok(unknown @ WriteState::Unknown { .. }) => worst = unknown,
-            // A database that is not there any more is not being written.
-            Err(_) if !database.exists() => {}
-            Err(error) => worst = WriteState::Unknown { reason: error.to_string() },
-        }
-    }
-    worst
-}
-
-fn judge(controller: &(dyn ServiceController + '_), _policy: &StopPolicy) -> Result<StopOutcome, StopError> {
+fn judge(controller: &(dyn ServiceController + '_)) -> Result<StopOutcome, StopError> {
     let state = controller.state()?;
-    if let Some(cause) = state.exit.filter(|exit| exit.is_kill()) {
-        return Err(StopError::KilledByAnother { service: controller.label(), cause: cause.to_string() });
-    }
-    Ok(if state.activity == Activity::Failed { StopOutcome::Unclean } else { StopOutcome::Clean })
+    Ok(match state.exit {
+        Some(cause) if cause.is_kill() => {
+            return Err(StopError::KilledByAnother { service: controller.label(), cause: cause.to_string() });
+        }
+        _ if state.activity == Activity::Failed => StopOutcome::Unclean,
+        None if state.result.is_none() => StopOutcome::EndNotSeen,
+        _ => StopOutcome::Clean,
+    })
 }
 
 /// No other process has a database open: only then is it at rest.

@@ -3,7 +3,7 @@
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use super::bytes::{DB_ALL, LockRange, SHM_WRITE};
+use super::bytes::{DB_ALL, DB_SHARED, LockRange, SHM_WRITE};
 use super::descriptor::{Access, LockFile, LockMode};
 use super::error::LocksError;
 use super::filesystem::{locks_are_local, side_file};
@@ -17,6 +17,8 @@ pub enum WriteState {
     Writing {
         /// Whose it is, where the kernel says.
         pid: Option<i32>,
+        /// Whether readers are kept out too: at the end of a transaction, or always (locking_mode=EXCLUSIVE).
+        whole: bool,
     },
     /// It can't be known.
     Unknown {
@@ -48,7 +50,10 @@ pub fn probe(database: &Path) -> Result<WriteState, LocksError> {
         // In WAL mode nobody writes under a lock of the database itself, but locking_mode=EXCLUSIVE keeps one always.
         return Ok(match wal {
             true => WriteState::Unknown { reason: exclusive(writer.pid) },
-            false => WriteState::Writing { pid: writer.pid },
+            false => {
+                let whole = file.foreign(LockMode::Read, DB_SHARED)?.is_some();
+                WriteState::Writing { pid: writer.pid, whole }
+            }
         });
     }
     // The -shm is looked at in any mode: the header may be older than the mode.
@@ -56,7 +61,7 @@ pub fn probe(database: &Path) -> Result<WriteState, LocksError> {
         Ok(shm) => {
             let write_ckpt_recover = LockRange { start: SHM_WRITE.start, len: 3 };
             if let Some(writer) = shm.foreign(LockMode::Read, write_ckpt_recover)? {
-                return Ok(WriteState::Writing { pid: writer.pid });
+                return Ok(WriteState::Writing { pid: writer.pid, whole: false });
             }
         }
         Err(LocksError::Disk(error)) if error.source.kind() == std::io::ErrorKind::NotFound => {}

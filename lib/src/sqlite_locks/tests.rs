@@ -27,7 +27,7 @@ fn a_transaction_is_seen_in_every_mode_and_names_its_process() {
         assert_eq!(probe(&path).unwrap(), WriteState::Idle, "no file, no writer");
         let setup = format!("PRAGMA journal_mode={mode}");
         let writer = Writer::start(&[&path], &setup, Task::InTransaction);
-        assert_eq!(probe(&path).unwrap(), WriteState::Writing { pid: Some(writer.pid()) }, "{mode}");
+        assert_eq!(probe(&path).unwrap(), WriteState::Writing { pid: Some(writer.pid()), whole: false }, "{mode}");
         writer.finish();
         let writer = Writer::start(&[&path], &setup, Task::Idle(1));
         assert_eq!(probe(&path).unwrap(), WriteState::Idle, "{mode}");
