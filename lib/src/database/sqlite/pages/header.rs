@@ -82,7 +82,8 @@ impl Header {
             schema_cookie: word(40),
             schema_format: word(44),
             largest_root: word(52),
-            encoding: match word(56) {
+            // SQLite looks at these two bits only.
+            encoding: match word(56) & 3 {
                 2 => Encoding::Utf16Le,
                 3 => Encoding::Utf16Be,
                 _ => Encoding::Utf8,

@@ -92,6 +92,15 @@ impl Image {
         self.file_len
     }
 
+    /// The page within which the file ends, where it belongs to the database and is not in the log.
+    #[must_use]
+    pub fn torn_page(&self) -> Option<u32> {
+        let size = self.layout.page_size as u64;
+        let last = u32::try_from(self.file_len.div_ceil(size)).ok()?;
+        let torn = !self.file_len.is_multiple_of(size) && last <= self.layout.page_count;
+        (torn && self.overlay.find(last, self.layout.page_size).is_none()).then_some(last)
+    }
+
     /// Reads one page; `into` has exactly its bytes afterwards.
     ///
     /// # Errors

@@ -19,6 +19,7 @@ mod plan;
 mod queue;
 mod report;
 mod rows;
+mod syntax;
 mod walk;
 
 use std::path::Path;
@@ -120,11 +121,18 @@ fn check_view(
     for fault in image.faults() {
         findings.add(Finding::new(FindingKind::Header, Loss::Unknown, fault.clone()).at(1));
     }
+    if let Some(page) = image.torn_page() {
+        findings.add(Finding::new(FindingKind::FileLength, Loss::Nothing, "the file ends within it").at(page));
+    }
     observer.step("reading the schema");
     let schema = Schema::read(image);
     for (page, fault) in &schema.faults {
         findings.add(Finding::new(FindingKind::Schema, Loss::Unknown, fault.clone()).of("sqlite_schema").at(*page));
     }
+    if let Some(fault) = largest_root_fault(image, &schema) {
+        findings.add(Finding::new(FindingKind::Header, Loss::Nothing, fault).at(1));
+    }
+    syntax::check(&schema, &findings);
     let mut not_checked = Vec::new();
     let trees = plan::trees(&schema, layout.encoding, &mut not_checked);
     let roots = trees.iter().enumerate().map(|(tree, t)| queue::Task {
@@ -190,6 +198,14 @@ fn check_view(
         never_used,
         wal,
     })
+}
+
+/// An auto-vacuum database has its roots at the beginning, and says where the last one is.
+fn largest_root_fault(image: &Image, schema: &Schema) -> Option<String> {
+    let said = image.header().largest_root;
+    let last = schema.objects.iter().map(|object| object.root).max().unwrap_or(0).max(1);
+    let differs = said != 0 && said != last && schema.faults.is_empty();
+    differs.then(|| format!("its last root page would be {said}, and it is {last}"))
 }
 
 /// What all threads share.

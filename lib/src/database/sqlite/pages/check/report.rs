@@ -15,7 +15,9 @@ use super::super::view::Consistency;
 pub enum FindingKind {
     /// The first hundred bytes can't be so, or the file is shorter than they say.
     Header,
-    /// A row of the schema can't be read.
+    /// The file ends within a page.
+    FileLength,
+    /// A row of the schema can't be read, or a definition in it.
     Schema,
     /// The disk does not give a page, or the file ends before it.
     Unreadable,

@@ -1,6 +1,9 @@
 //! Against what SQLite itself writes and says.
 
 mod healthy;
+mod logs;
+mod matrix;
+mod mutated;
 mod reading;
 mod shapes;
 
