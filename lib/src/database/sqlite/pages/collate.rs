@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 use super::header::Encoding;
-use super::record::{Fields, Value, compare};
+use super::record::{Value, Values, compare};
 
 /// How text of a column is compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -94,7 +94,7 @@ pub(super) struct Neighbours {
 
 /// Compares two records by the columns of a key.
 pub(super) fn neighbours(a: &[u8], b: &[u8], key: &[KeyColumn], encoding: Encoding) -> Option<Neighbours> {
-    let (mut a, mut b) = (Fields::of(a)?, Fields::of(b)?);
+    let (mut a, mut b) = (Values::of(a)?, Values::of(b)?);
     let mut equal = 0;
     let mut without_null = true;
     for column in key {

@@ -20,6 +20,7 @@ pub struct Image {
     header: Header,
     layout: Layout,
     faults: Vec<String>,
+    plausible: bool,
 }
 
 /// Why a page can't be read.
@@ -48,8 +49,8 @@ impl Image {
         first.truncate(got);
         let header = Header::parse(&first);
         let mut faults = header.faults(&first);
-        let page_size = match log_page_size {
-            Some(size) => size,
+        let (page_size, plausible) = match log_page_size {
+            Some(size) => (size, true),
             None => page_size_of(&db, file_len, &header, &first, &mut faults),
         };
         let file_pages = u32::try_from(file_len.div_ceil(u64::from(page_size))).unwrap_or(u32::MAX);
@@ -65,7 +66,13 @@ impl Image {
             faults.push(format!("it should have {said} pages, and the file ends in page {most}"));
         }
         let layout = Layout::of(&header, page_size, page_count.max(1));
-        Self { db, file_len, overlay, header, layout, faults }
+        Self { db, file_len, overlay, header, layout, faults, plausible }
+    }
+
+    /// Whether it is a database at all: it begins as one, or some of its pages are pages of one.
+    pub(super) fn is_plausible(&self) -> bool {
+        let mut first = Vec::new();
+        self.plausible || self.read(1, &mut first).is_ok_and(|()| Node::parse(&first, 1, &self.layout).is_ok())
     }
 
     /// The header, as it is written in page 1.
@@ -144,12 +151,13 @@ fn read_up_to(file: &LockFile, into: &mut [u8], at: u64) -> std::io::Result<usiz
     Ok(got)
 }
 
-/// The page size of the header, or, where that can't be it, the one with which most pages make sense.
-fn page_size_of(db: &LockFile, file_len: u64, header: &Header, first: &[u8], faults: &mut Vec<String>) -> u32 {
+/// The page size of the header, or, where that can't be it, the one with which most pages make sense; and whether
+/// there is any sign of a database.
+fn page_size_of(db: &LockFile, file_len: u64, header: &Header, first: &[u8], faults: &mut Vec<String>) -> (u32, bool) {
     let expected = u64::from(header.page_size) * u64::from(header.pages);
     let fits = header.pages_are_valid() && expected == file_len;
     if header.page_size != 0 && (fits || first.starts_with(MAGIC) && !other_size_fits(file_len, header)) {
-        return header.page_size;
+        return (header.page_size, true);
     }
     let sizes: Vec<u32> = (9..=16).map(|power| 1 << power).collect();
     let shares: Vec<f64> = sizes.iter().map(|size| share_of_nodes(db, file_len, *size)).collect();
@@ -160,7 +168,7 @@ fn page_size_of(db: &LockFile, file_len: u64, header: &Header, first: &[u8], fau
     if found != header.page_size {
         faults.push(format!("its pages seem to have {found} bytes"));
     }
-    found
+    (found, best > 0.0 || first.starts_with(MAGIC))
 }
 
 /// Whether the file has exactly the pages that it says it has, if only they were of another size.

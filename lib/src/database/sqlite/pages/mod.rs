@@ -10,6 +10,7 @@
 mod bytes;
 mod chain;
 mod check;
+mod claims;
 mod collate;
 mod create;
 mod cursor;
@@ -37,7 +38,8 @@ pub use collate::{Collation, KeyColumn};
 pub use header::{Encoding, Header, Layout};
 pub use image::{Image, Unreadable};
 pub use node::{Cell, Node, NodeKind, Payload};
-pub use record::{Value, text};
+pub use record::{Value, Values, text};
 pub use schema::{Object, ObjectKind, Schema};
 pub use shape::{Column, IndexField, IndexShape, TableShape};
+pub use tree::{GoOn, Met};
 pub use view::{Consistency, View};

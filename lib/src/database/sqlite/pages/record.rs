@@ -114,24 +114,26 @@ pub(super) fn read_fields(bytes: &[u8], total: u64, fields: &mut Vec<Field>) -> 
     Ok(())
 }
 
-/// The fields of a record that is whole in memory, one by one and without keeping them.
+/// The values of a record that is in memory, one by one; they end where the record does, or where it is damaged.
 #[derive(Debug, Clone)]
-pub(super) struct Fields<'a> {
+pub struct Values<'a> {
     bytes: &'a [u8],
     header_at: usize,
     header: usize,
     at: usize,
 }
 
-impl<'a> Fields<'a> {
-    pub(super) fn of(bytes: &'a [u8]) -> Option<Self> {
+impl<'a> Values<'a> {
+    /// Begins to read a record; `None` where its header is not whole.
+    #[must_use]
+    pub fn of(bytes: &'a [u8]) -> Option<Self> {
         let (header, header_at) = varint(bytes)?;
         let header = usize::try_from(header).ok().filter(|header| *header <= bytes.len() && header_at <= *header)?;
         Some(Self { bytes, header_at, header, at: header })
     }
 }
 
-impl<'a> Iterator for Fields<'a> {
+impl<'a> Iterator for Values<'a> {
     type Item = Value<'a>;
 
     fn next(&mut self) -> Option<Value<'a>> {

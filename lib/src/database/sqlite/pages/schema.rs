@@ -3,9 +3,9 @@
 use serde::Serialize;
 
 use super::image::Image;
-use super::record::{Fields, Value, text};
+use super::record::{Value, Values, text};
 use super::shape::{IndexShape, TableShape};
-use super::tree::{Met, walk_table};
+use super::tree::Met;
 
 /// More objects than this are not read.
 const OBJECTS_MAX: usize = 100_000;
@@ -64,13 +64,13 @@ impl Schema {
     pub fn read(image: &Image) -> Self {
         let mut schema = Self::default();
         let mut total = 0;
-        walk_table(image, 1, ROW_MAX, &mut |met| {
+        image.walk(1, Some(true), ROW_MAX, &mut |met| {
             let fault = match met {
                 Met::Fault { page, what } => Some((page, what)),
-                Met::Row { page, payload: Err(fault), .. } => Some((page, fault.what)),
-                Met::Row { page, rowid, payload: Ok(payload) } => match object(&payload, image) {
+                Met::Row { page, record: Err(fault), .. } => Some((page, fault.what)),
+                Met::Row { page, rowid, record: Ok(record) } => match object(&record, image) {
                     Some(object) => {
-                        total += payload.len();
+                        total += record.len();
                         schema.objects.push(object);
                         None
                     }
@@ -114,9 +114,9 @@ fn is_table(object: &Object) -> bool {
     matches!(object.kind, ObjectKind::Table | ObjectKind::VirtualTable)
 }
 
-fn object(payload: &[u8], image: &Image) -> Option<Object> {
+fn object(record: &[u8], image: &Image) -> Option<Object> {
     let encoding = image.layout().encoding;
-    let mut fields = Fields::of(payload)?;
+    let mut fields = Values::of(record)?;
     let mut word = || match fields.next()? {
         Value::Text(bytes) => Some(Some(text(bytes, encoding))),
         Value::Null => Some(None),

@@ -141,6 +141,10 @@ impl View {
             Overlay::None => {}
         }
         let image = Image::new(LockFile::open(path, Access::Read)?, overlay, pages, page_size);
+        if !image.is_plausible() {
+            let reason = "neither its first bytes nor any of its pages are those of one".to_owned();
+            return Err(SqliteError::NotSqlite { path: path.to_owned(), reason });
+        }
         Ok(Self { image, member, logs, how, stamps, counter, racy })
     }
 

@@ -14,7 +14,6 @@ mod audit;
 mod default;
 mod free;
 mod hash;
-mod pages;
 mod plan;
 mod queue;
 mod report;
@@ -29,6 +28,7 @@ use std::time::{Duration, Instant};
 pub use report::{Finding, FindingKind, Loss, NotChecked, PageUses, Report, TreeReport, WalReport};
 
 use super::super::error::SqliteError;
+use super::claims::Claims;
 use super::image::Image;
 use super::schema::{ObjectKind, Schema};
 use super::view::{Consistency, Log, View};
@@ -147,7 +147,7 @@ fn check_view(
     let check = Check {
         image,
         queue: queue::Queue::new(roots.collect(), threads),
-        pages: pages::Pages::new(layout.page_count),
+        pages: Claims::new(layout.page_count),
         trees,
         findings,
         cancel,
@@ -212,7 +212,7 @@ fn largest_root_fault(image: &Image, schema: &Schema) -> Option<String> {
 struct Check<'a> {
     image: &'a Image,
     queue: queue::Queue,
-    pages: pages::Pages,
+    pages: Claims,
     trees: Vec<plan::Tree>,
     findings: report::Findings,
     cancel: &'a Cancel,

@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::database::sqlite::pages::record::Fields;
-use crate::database::sqlite::pages::tree::{Met, walk_table};
-use crate::database::sqlite::pages::{Consistency, Encoding, Schema, Value, text};
+use crate::database::sqlite::pages::{Consistency, Encoding, Met, Schema, Value, Values, text};
 use crate::sqlite_locks::testing::{Task, Writer};
 
 const FILL: &str = "CREATE TABLE t(id INTEGER PRIMARY KEY, a TEXT, b BLOB, c REAL, d INTEGER);
@@ -28,11 +26,11 @@ fn ours(view: &View) -> BTreeMap<i64, Vec<rusqlite::types::Value>> {
     let schema = Schema::read(view.image());
     assert_eq!(schema.faults, []);
     let mut rows = BTreeMap::new();
-    walk_table(view.image(), schema.table("t").unwrap().root, usize::MAX, &mut |met| {
+    view.image().walk(schema.table("t").unwrap().root, Some(true), usize::MAX, &mut |met| {
         match met {
-            Met::Row { rowid, payload, .. } => {
-                let payload = payload.unwrap();
-                let values = Fields::of(&payload).unwrap().map(|v| owned(v, view.image().layout().encoding));
+            Met::Row { rowid, record, .. } => {
+                let record = record.unwrap();
+                let values = Values::of(&record).unwrap().map(|v| owned(v, view.image().layout().encoding));
                 assert!(rows.insert(rowid, values.collect()).is_none());
             }
             Met::Fault { page, what } => panic!("page {page}: {what}"),

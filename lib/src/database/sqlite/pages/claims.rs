@@ -4,12 +4,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The pages of a database; shared by all threads.
 #[derive(Debug)]
-pub(super) struct Pages {
+pub(super) struct Claims {
     words: Vec<AtomicU64>,
     count: u32,
 }
 
-impl Pages {
+impl Claims {
     /// For pages 1 to `count`.
     pub(super) fn new(count: u32) -> Self {
         let words = (0..=count / 64).map(|_| AtomicU64::new(0)).collect();
@@ -63,7 +63,7 @@ mod tests {
 
     #[test]
     fn a_page_is_claimed_once_and_the_others_are_told_as_ranges() {
-        let pages = Pages::new(200);
+        let pages = Claims::new(200);
         assert!(!pages.claim(0) && !pages.claim(201));
         for page in (1..=200).filter(|p| !matches!(p, 1 | 63..=65 | 130 | 200)) {
             assert!(pages.claim(page) && !pages.claim(page));
