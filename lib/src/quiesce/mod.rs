@@ -37,7 +37,8 @@ pub enum StopOutcome {
     /// Every process of it ended, and nobody could say how: another program had started it, and only its parent learns
     /// its end. A SIGKILL from elsewhere is not excluded.
     EndNotSeen,
-    /// It crashed or failed while stopping: its databases may need their own recovery.
+    /// It crashed or failed while stopping, or nobody saw its end and it had not closed a database: its databases may
+    /// need their own recovery.
     Unclean,
     /// We killed it under the fence.
     FencedKill,

@@ -10,7 +10,7 @@ use super::member::{Member, members, wait_for};
 use super::policy::{Step, StopPolicy, next_step};
 use super::quiesced::Quiesced;
 use super::start::START_WAIT_MAX;
-use super::writes::Writes;
+use super::writes::{Writes, was_left_open};
 use super::{Context, StopOutcome, StopPlan};
 use crate::controller::{Activity, ServiceController};
 use crate::journal::{Entry, JOURNAL_VERSION, Journal, JournalError, OpenEntry, ServiceStage};
@@ -135,7 +135,10 @@ fn stop_all(quiesced: &mut Quiesced<'_>, context: &Context, plan: &StopPlan<'_>)
         if quiesced.members[index].before.activity.is_up() {
             context.observer.step(&format!("stopping {}", quiesced.members[index].handle.label()));
             quiesced.set_stages(index..index + 1, ServiceStage::Stopping)?;
-            let outcome = stop_one(quiesced, index, context, plan)?;
+            let mut outcome = stop_one(quiesced, index, context, plan)?;
+            if outcome == StopOutcome::EndNotSeen && quiesced.databases.iter().any(|path| was_left_open(path)) {
+                outcome = StopOutcome::Unclean;
+            }
             quiesced.outcome = quiesced.outcome.max(outcome);
         }
         let mark = quiesced.members[index].handle.stop_mark()?;

@@ -100,6 +100,22 @@ fn end(service: &dyn ServiceController) {
     assert_eq!(ended, Some(()));
 }
 
+fn end_by_itself(service: &dyn ServiceController) {
+    for process in service.processes().unwrap() {
+        if let Some(pidfd) = crate::world::Pidfd::open(&process).unwrap() {
+            pidfd.signal(crate::world::StopSignal::Usr1).unwrap();
+        }
+    }
+}
+
+fn wait_for_file(path: &Path) {
+    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    while !path.exists() {
+        assert!(std::time::Instant::now() < deadline, "{} never came", path.display());
+        std::thread::yield_now();
+    }
+}
+
 const RUNS: &str = "exec tail -f /dev/null";
 
 #[test]
@@ -119,6 +135,61 @@ fn a_stopped_service_is_in_the_journal_until_it_is_back() {
     assert_ne!(service.state().unwrap().run, before);
     assert!(bench.entries().is_empty());
     end(&service);
+}
+
+/// Says that its trap is set, and waits.
+fn trapping(on_term: &str, ready: &Path) -> String {
+    format!("trap '{on_term}' TERM; : > '{}'; tail -f /dev/null & while :; do wait; done", ready.display())
+}
+
+#[test]
+fn how_our_own_child_ended_is_known() {
+    for (on_term, wanted) in [
+        ("kill $!; exit 0", Ok(StopOutcome::Clean)),
+        ("kill $!; trap - TERM; kill -TERM $$", Ok(StopOutcome::Clean)),
+        ("kill $!; exit 3", Ok(StopOutcome::Unclean)),
+        ("kill $!; kill -USR2 $$", Ok(StopOutcome::Unclean)),
+        // Never a success, whoever it was.
+        ("kill $!; kill -KILL $$", Err(crate::failure::FailureKind::Failed)),
+        ("kill $!; exit 137", Err(crate::failure::FailureKind::Failed)),
+    ] {
+        let bench = Bench::new();
+        let ready = bench.dir.path().join("ready");
+        let service = bench.running(&trapping(on_term, &ready));
+        wait_for_file(&ready);
+        let lock = bench.lock(&service);
+        let policy = policy(Duration::from_secs(20));
+        let stopped = quiesce(&lock, &bench.context, &service, &plan(&policy, &[]));
+        let outcome = stopped.as_ref().map(Quiesced::outcome).map_err(crate::Failure::kind);
+        assert_eq!(outcome, wanted, "{on_term}");
+        drop(stopped);
+        assert!(up(&service), "{on_term}: it is back");
+        assert!(bench.entries().is_empty());
+        end_by_itself(&service);
+    }
+}
+
+#[test]
+fn how_somebody_else_s_child_ended_is_not_said() {
+    let bench = Bench::new();
+    let started = bench.running(RUNS);
+    // Another program's view of it.
+    let service = crate::controller::open(&started.spec()).unwrap();
+    let lock = bench.lock(service.as_ref());
+    let policy = policy(Duration::from_secs(20));
+    let database = bench.dir.path().join("app.db");
+    for (wal, wanted) in [(None, StopOutcome::EndNotSeen), (Some("left"), StopOutcome::Unclean)] {
+        std::fs::write(&database, "").unwrap();
+        if let Some(text) = wal {
+            std::fs::write(bench.dir.path().join("app.db-wal"), text).unwrap();
+        }
+        let databases = [database.clone()];
+        let view = crate::controller::open(&started.spec()).unwrap();
+        let quiesced = quiesce(&lock, &bench.context, view.as_ref(), &plan(&policy, &databases)).unwrap();
+        assert_eq!(quiesced.outcome(), wanted);
+        quiesced.resume().unwrap();
+    }
+    end(service.as_ref());
 }
 
 #[test]

@@ -56,6 +56,14 @@ impl Writes {
     }
 }
 
+/// Whether whoever had the database open last did not close it: an orderly close leaves no log and no journal. (One
+/// that keeps its log on purpose, SQLITE_FCNTL_PERSIST_WAL, looks the same.)
+pub(super) fn was_left_open(database: &Path) -> bool {
+    let log = std::fs::metadata(sqlite_locks::side_file(database, "-wal"));
+    log.is_ok_and(|log| log.len() > 0)
+        || sqlite_locks::has_content(&sqlite_locks::side_file(database, "-journal")).unwrap_or(false)
+}
+
 fn look_at(database: &Path) -> WriteState {
     match sqlite_locks::probe(database) {
         Ok(state) => state,

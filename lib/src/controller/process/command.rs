@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::time::{Duration, Instant};
 
-use super::launch::launch;
+use super::launch::{launch, reap_later};
 use super::running::Running;
 use super::{failed, io_failed, manager_of};
 use crate::controller::{CommandLine, ControllerError, KillSource, ServiceController, ServiceSpec, ServiceState};
@@ -187,5 +187,13 @@ impl ServiceController for CommandService {
         let text = String::from_utf8_lossy(&bytes);
         let lines: Vec<String> = text.lines().map(str::to_owned).collect();
         Ok(lines[lines.len().saturating_sub(lines_max)..].to_vec())
+    }
+}
+
+impl Drop for CommandService {
+    fn drop(&mut self) {
+        if let Some(child) = self.child.take() {
+            reap_later(child);
+        }
     }
 }

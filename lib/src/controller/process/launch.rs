@@ -105,6 +105,14 @@ pub(super) fn why_not_handed_on(environment: &[RawPath]) -> Option<&'static str>
     lacks.then_some("its environment has variables that sh does not hand on, and there is no bash: name the command")
 }
 
+/// Takes a child over from a controller that goes away: it stays a child of this process, and would stay a zombie.
+pub(super) fn reap_later(mut child: Child) {
+    let waits = std::thread::Builder::new().name("svckit-reap".to_owned()).spawn(move || child.wait());
+    if let Err(error) = waits {
+        tracing::debug!(%error, "a service's process stays a zombie until this program ends");
+    }
+}
+
 fn open_log(path: &Path) -> Result<File, DiskError> {
     let flags = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
     OpenOptions::new().append(true).create(true).mode(0o600).custom_flags(flags).open(path).at("open the log", path)

@@ -7,7 +7,7 @@ use std::process::Child;
 use std::time::{Duration, Instant};
 
 use super::capture::capture;
-use super::launch::launch;
+use super::launch::{launch, reap_later};
 use super::named::{self, Named};
 use super::running::Running;
 use super::{failed, io_failed, manager_of};
@@ -252,6 +252,14 @@ impl ServiceController for PidFileService {
     fn stop_mark(&self) -> Result<StopMark, ControllerError> {
         self.main()?;
         self.running.stop_mark()
+    }
+}
+
+impl Drop for PidFileService {
+    fn drop(&mut self) {
+        if let Some(child) = self.started.take().and_then(|started| started.child) {
+            reap_later(child);
+        }
     }
 }
 

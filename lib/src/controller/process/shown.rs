@@ -24,9 +24,21 @@ pub(super) enum Likeness {
     Other,
 }
 
+/// A process in the middle of an execve(2) has its new program and no arguments yet: so often it is looked at again.
+const EXEC_LOOKS_MAX: u32 = 1000;
+
 /// The words that the process shows; none for a thread of the kernel.
 pub(super) fn argv_of(process: &ProcessId) -> std::io::Result<Vec<RawPath>> {
-    Ok(words(&std::fs::read(format!("/proc/{}/cmdline", process.pid))?))
+    let base = PathBuf::from(format!("/proc/{}", process.pid));
+    let mut argv = words(&std::fs::read(base.join("cmdline"))?);
+    for _ in 0..EXEC_LOOKS_MAX {
+        if !argv.is_empty() || std::fs::read_link(base.join("exe")).is_err() {
+            break;
+        }
+        std::thread::yield_now();
+        argv = words(&std::fs::read(base.join("cmdline"))?);
+    }
+    Ok(argv)
 }
 
 pub(super) fn words(bytes: &[u8]) -> Vec<RawPath> {
