@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 use super::header::Encoding;
-use super::record::{Value, Values, compare};
+use super::record::{Field, compare};
 
 /// How text of a column is compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -92,19 +92,30 @@ pub(super) struct Neighbours {
     pub(super) equal: usize,
 }
 
-/// Compares two records by the columns of a key.
-pub(super) fn neighbours(a: &[u8], b: &[u8], key: &[KeyColumn], encoding: Encoding) -> Option<Neighbours> {
-    let (mut a, mut b) = (Values::of(a)?, Values::of(b)?);
+/// A record whose header was read.
+#[derive(Clone, Copy)]
+pub(super) struct Parsed<'a> {
+    pub(super) bytes: &'a [u8],
+    pub(super) fields: &'a [Field],
+}
+
+/// Compares two records by the columns of a key; `None` where one of them has too few.
+pub(super) fn neighbours(a: Parsed<'_>, b: Parsed<'_>, key: &[KeyColumn], encoding: Encoding) -> Option<Neighbours> {
     let mut equal = 0;
     let mut without_null = true;
-    for column in key {
-        let (a, b) = (a.next()?, b.next()?);
-        let order = compare(a, b, |a, b| column.collation.compare(a, b, encoding));
-        if order != Some(Ordering::Equal) {
-            let order = order.map(|order| if column.descending { order.reverse() } else { order });
-            return Some(Neighbours { order, equal });
+    for (index, column) in key.iter().enumerate() {
+        let (a_field, b_field) = (a.fields.get(index)?, b.fields.get(index)?);
+        let (a_bytes, b_bytes) = (a_field.bytes(a.bytes)?, b_field.bytes(b.bytes)?);
+        without_null &= !a_field.serial.is_null();
+        // Equal bytes of one type are equal under any collation.
+        if a_field.serial != b_field.serial || a_bytes != b_bytes {
+            let (a, b) = (a_field.serial.value(a_bytes)?, b_field.serial.value(b_bytes)?);
+            let order = compare(a, b, |a, b| column.collation.compare(a, b, encoding));
+            if order != Some(Ordering::Equal) {
+                let order = order.map(|order| if column.descending { order.reverse() } else { order });
+                return Some(Neighbours { order, equal });
+            }
         }
-        without_null &= a != Value::Null;
         equal += usize::from(without_null);
     }
     Some(Neighbours { order: Some(Ordering::Equal), equal })

@@ -26,14 +26,15 @@ pub(super) struct Serial(u64);
 
 impl Serial {
     /// Bytes of the value; `None` for 10 and 11, which no database has.
+    #[inline]
     pub(super) fn len(self) -> Option<u64> {
         match self.0 {
+            n @ 12.. => Some((n - 12) / 2),
             0 | 8 | 9 => Some(0),
             n @ 1..=4 => Some(n),
             5 => Some(6),
             6 | 7 => Some(8),
-            10 | 11 => None,
-            n => Some((n - 12) / 2),
+            _ => None,
         }
     }
 
@@ -42,18 +43,15 @@ impl Serial {
     }
 
     /// The value; `bytes` begins with it. `None` where they end before it.
+    #[inline]
     pub(super) fn value(self, bytes: &[u8]) -> Option<Value<'_>> {
         let len = usize::try_from(self.len()?).ok()?;
         let bytes = bytes.get(..len)?;
-        let integer = || {
-            let negative = bytes.first().is_some_and(|b| b & 0x80 != 0);
-            bytes.iter().fold(if negative { -1_i64 } else { 0 }, |value, byte| value << 8 | i64::from(*byte))
-        };
         Some(match self.0 {
             0 => Value::Null,
-            1..=6 => Value::Integer(integer()),
+            1..=6 => Value::Integer(integer(bytes)),
             7 => {
-                let real = f64::from_bits(integer().cast_unsigned());
+                let real = f64::from_bits(integer(bytes).cast_unsigned());
                 if real.is_nan() { Value::Null } else { Value::Real(real) }
             }
             8 => Value::Integer(0),
@@ -64,12 +62,36 @@ impl Serial {
     }
 }
 
+/// One to eight bytes, with their sign.
+#[inline]
+fn integer(bytes: &[u8]) -> i64 {
+    match *bytes {
+        [a] => i64::from(a.cast_signed()),
+        [a, b] => i64::from(i16::from_be_bytes([a, b])),
+        [a, b, c, d] => i64::from(i32::from_be_bytes([a, b, c, d])),
+        [a, b, c, d, e, f, g, h] => i64::from_be_bytes([a, b, c, d, e, f, g, h]),
+        _ => {
+            let negative = bytes.first().is_some_and(|b| b & 0x80 != 0);
+            bytes.iter().fold(if negative { -1 } else { 0 }, |value, byte| value << 8 | i64::from(*byte))
+        }
+    }
+}
+
 /// Where a value is in its payload.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Field {
     pub(super) serial: Serial,
     pub(super) at: u64,
     pub(super) len: u64,
+}
+
+impl Field {
+    /// Its bytes, of a payload that is whole in memory.
+    #[inline]
+    pub(super) fn bytes(self, payload: &[u8]) -> Option<&[u8]> {
+        let at = usize::try_from(self.at).ok()?;
+        payload.get(at..at.checked_add(usize::try_from(self.len).ok()?)?)
+    }
 }
 
 /// No table has more columns (limits.html), and an index has a few more at most.

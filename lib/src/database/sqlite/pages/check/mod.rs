@@ -11,6 +11,7 @@
 
 mod ahead;
 mod audit;
+mod cells;
 mod default;
 mod free;
 mod hash;

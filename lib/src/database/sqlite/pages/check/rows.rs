@@ -1,12 +1,12 @@
 //! Records of rows and of index entries: their shape, what must not be NULL, and their part of the sums.
 
-use std::borrow::Cow;
 use std::sync::atomic::Ordering;
 
 use super::super::bytes::be32;
 use super::super::chain::{Step, bytes_of, follow};
 use super::super::node::Payload;
 use super::super::record::{Field, header_len, read_fields};
+use super::cells::Key;
 use super::hash;
 use super::plan::{Place, RowPlan};
 use super::report::{FindingKind, Loss};
@@ -20,7 +20,7 @@ const HEADER_MAX: usize = 400_000;
 impl Worker<'_> {
     /// A row: its chain is claimed, its shape checked, and it is added to the sums of the indices.
     pub(super) fn row(&mut self, here: Here<'_>, rowid: Option<i64>, payload: &Payload<'_>) {
-        here.tree.entries.fetch_add(1, Ordering::Relaxed);
+        self.entries += 1;
         let mut fields = std::mem::take(&mut self.fields);
         self.row_with(here, rowid, payload, &mut fields);
         self.fields = fields;
@@ -87,50 +87,54 @@ impl Worker<'_> {
         }
     }
 
-    /// An entry of an index, or a row of a table without rowid: the whole record, for the comparison with the next.
-    pub(super) fn entry<'p>(&mut self, here: Here<'_>, payload: &Payload<'p>) -> Option<Cow<'p, [u8]>> {
-        let record = if payload.total == payload.local.len() as u64 {
-            Cow::Borrowed(payload.local)
-        } else if payload.total > GATHER_MAX {
+    /// An entry of an index, or a row of a table without rowid: its record, for the comparison with the next. Its fields
+    /// are in `self.fields` then.
+    pub(super) fn entry<'p>(&mut self, here: Here<'_>, payload: &Payload<'p>) -> Key<'p> {
+        if payload.total == payload.local.len() as u64 {
+            return if self.record(here, payload.local) { Key::Page(payload.local) } else { Key::None };
+        }
+        let mut long = std::mem::take(&mut self.long);
+        long.clear();
+        let mut whole = payload.total <= GATHER_MAX;
+        if whole {
+            long.extend_from_slice(payload.local);
+            whole = self.claim_chain(here, payload, |_, part| long.extend_from_slice(part));
+        } else {
             let _whole = self.claim_chain(here, payload, |_, _| {});
             here.tree.unsummed.fetch_add(1, Ordering::Relaxed);
-            here.tree.entries.fetch_add(1, Ordering::Relaxed);
-            return None;
+        }
+        if whole {
+            whole = self.record(here, &long);
         } else {
-            let mut bytes = payload.local.to_vec();
-            if !self.claim_chain(here, payload, |_, part| bytes.extend_from_slice(part)) {
-                here.tree.entries.fetch_add(1, Ordering::Relaxed);
-                return None;
-            }
-            Cow::Owned(bytes)
-        };
-        let whole = Payload { total: record.len() as u64, local: &record, overflow: 0 };
+            self.entries += 1;
+        }
+        self.long = long;
+        if whole { Key::Long } else { Key::None }
+    }
+
+    /// A record that is whole in memory; whether it is one.
+    #[inline]
+    fn record(&mut self, here: Here<'_>, record: &[u8]) -> bool {
         if here.tree.rows.is_some() {
-            self.row(here, None, &whole);
-            return Some(record);
+            self.row(here, None, &Payload { total: record.len() as u64, local: record, overflow: 0 });
+            return true;
         }
-        here.tree.entries.fetch_add(1, Ordering::Relaxed);
-        let mut fields = std::mem::take(&mut self.fields);
-        let read = read_fields(&record, record.len() as u64, &mut fields);
-        let expected = here.tree.key.as_ref().and_then(|key| key.fields);
-        let mut sum = hash::START;
-        match read {
-            Err(what) => self.found(here, FindingKind::Record, here.tree.loss(), format!("an entry: {what}")),
-            Ok(()) if expected.is_some_and(|expected| expected != fields.len()) => {
-                let what = format!("an entry has {} fields", fields.len());
-                self.found(here, FindingKind::Record, here.tree.loss(), what);
-            }
-            Ok(()) if here.tree.compared_with.is_some() => {
-                for field in &fields {
-                    let value = usize::try_from(field.at).ok().and_then(|at| field.serial.value(record.get(at..)?));
-                    sum = hash::join(sum, value.map_or(0, hash::value));
-                }
-                here.tree.sum.fetch_add(sum, Ordering::Relaxed);
-            }
-            Ok(()) => {}
+        self.entries += 1;
+        if let Err(what) = read_fields(record, record.len() as u64, &mut self.fields) {
+            self.found(here, FindingKind::Record, here.tree.loss(), format!("an entry: {what}"));
+            return false;
         }
-        self.fields = fields;
-        Some(record)
+        if here.tree.key.as_ref().is_some_and(|key| key.fields.is_some_and(|fields| fields != self.fields.len())) {
+            let what = format!("an entry has {} fields", self.fields.len());
+            self.found(here, FindingKind::Record, here.tree.loss(), what);
+        } else if here.tree.compared_with.is_some() {
+            let entry = self.fields.iter().fold(hash::START, |entry, field| {
+                let value = field.bytes(record).and_then(|bytes| field.serial.value(bytes));
+                hash::join(entry, value.map_or(0, hash::value))
+            });
+            self.sum = self.sum.wrapping_add(entry);
+        }
+        true
     }
 
     /// The fields of a payload, whose header may go on in overflow pages.
