@@ -132,5 +132,9 @@ fn super_journal(file: &File, len: u64) -> std::io::Result<Option<PathBuf>> {
     // Signed characters, as C adds them.
     let said = be32(&tail, 4).unwrap_or(0);
     let is = name.iter().fold(0_u32, |sum, byte| sum.wrapping_add(i32::from(byte.cast_signed()).cast_unsigned()));
-    Ok((said == is).then(|| Path::new(std::ffi::OsStr::from_bytes(&name)).to_owned()))
+    // Names of any other form are none: newer versions of SQLite look at it.
+    let is_name = name
+        .last_chunk::<12>()
+        .is_some_and(|end| end.starts_with(b"-mj") && end[9] == b'9' && end[3..].iter().all(u8::is_ascii_hexdigit));
+    Ok((said == is && is_name).then(|| Path::new(std::ffi::OsStr::from_bytes(&name)).to_owned()))
 }

@@ -33,7 +33,9 @@ mod wal;
 mod tests;
 
 pub use chain::{ChainFault, bytes_of};
-pub use check::{CheckOptions, Finding, FindingKind, Loss, NotChecked, PageUses, Report, TreeReport, WalReport, check};
+pub use check::{
+    CheckOptions, Finding, FindingKind, Loss, NotChecked, PageUses, Report, Rowids, TreeReport, WalReport, check,
+};
 pub use collate::{Collation, KeyColumn};
 pub use header::{Encoding, Header, Layout};
 pub use image::{Image, Unreadable};

@@ -26,7 +26,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-pub use report::{Finding, FindingKind, Loss, NotChecked, PageUses, Report, TreeReport, WalReport};
+pub use report::{Finding, FindingKind, Loss, NotChecked, PageUses, Report, Rowids, TreeReport, WalReport};
 
 use super::super::error::SqliteError;
 use super::claims::Claims;

@@ -100,12 +100,23 @@ pub struct Finding {
     pub loss: Loss,
     /// Whether rows may be missing or wrong.
     pub rows_at_risk: bool,
+    /// Where a page of a table can't be reached: between which rowids its rows were.
+    pub rowids: Option<Rowids>,
+}
+
+/// A range of rowids; `None` for an end that nothing tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Rowids {
+    /// All of them are larger.
+    pub after: Option<i64>,
+    /// None of them is larger.
+    pub up_to: Option<i64>,
 }
 
 impl Finding {
     pub(super) fn new(kind: FindingKind, loss: Loss, what: impl Into<String>) -> Self {
         let rows_at_risk = matches!(loss, Loss::Rows | Loss::Commits | Loss::Unknown);
-        Self { kind, object: None, page: None, what: what.into(), loss, rows_at_risk }
+        Self { kind, object: None, page: None, what: what.into(), loss, rows_at_risk, rowids: None }
     }
 
     pub(super) fn of(mut self, object: &str) -> Self {

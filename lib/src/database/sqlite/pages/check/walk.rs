@@ -11,7 +11,7 @@ use super::super::tree::DEPTH_MAX;
 use super::Check;
 use super::plan::Tree;
 use super::queue::{Bounds, Task};
-use super::report::{Finding, FindingKind, Loss};
+use super::report::{Finding, FindingKind, Loss, Rowids};
 
 /// More findings of one page tell nothing more.
 const PER_PAGE: usize = 5;
@@ -92,33 +92,34 @@ impl<'a> Worker<'a> {
         }
     }
 
+    /// A page, with all that is below it, can't be reached: of a table, the pages around it say which rows those are.
+    fn lost(&mut self, here: Here<'_>, kind: FindingKind, what: String, bounds: &Bounds) {
+        here.tree.faults.fetch_add(1, Ordering::Relaxed);
+        let mut finding = Finding::new(kind, here.tree.loss(), what).of(&here.tree.name).at(here.page.max(1));
+        if here.tree.by_rowid == Some(true) {
+            let (after, up_to) = bounds.rowids;
+            finding.rowids = Some(Rowids { after, up_to });
+        }
+        self.check.findings.add(finding);
+    }
+
     fn visit(&mut self, here: Here<'_>, parent: u32, depth: usize, bounds: &Bounds) -> ControlFlow<()> {
         if self.check.is_over() {
             return ControlFlow::Break(());
         }
         self.on_page = 0;
-        let loss = here.tree.loss();
         if !self.check.pages.exists(here.page) {
-            let parent = Here { page: parent, ..here };
-            self.found(
-                parent,
-                FindingKind::PageNumber,
-                loss,
-                format!("it leads to page {}, which there is not", here.page),
-            );
+            let what = format!("it leads to page {}, which there is not", here.page);
+            self.lost(Here { page: parent, ..here }, FindingKind::PageNumber, what, bounds);
             return ControlFlow::Continue(());
         }
         if depth > DEPTH_MAX {
-            self.found(here, FindingKind::Depth, loss, "the tree is deeper than any can be");
+            self.lost(here, FindingKind::Depth, "the tree is deeper than any can be".to_owned(), bounds);
             return ControlFlow::Continue(());
         }
         if !self.check.pages.claim(here.page) {
-            self.found(
-                here,
-                FindingKind::UsedTwice,
-                loss,
-                format!("page {parent} leads to it, and it has a use already"),
-            );
+            let what = format!("page {parent} leads to it, and it has a use already");
+            self.lost(here, FindingKind::UsedTwice, what, bounds);
             return ControlFlow::Continue(());
         }
         self.check.progress();
@@ -131,7 +132,7 @@ impl<'a> Worker<'a> {
                     Unreadable::OutOfRange(_) => FindingKind::PageNumber,
                     Unreadable::Truncated(_) | Unreadable::Disk(..) => FindingKind::Unreadable,
                 };
-                self.found(here, kind, loss, error.to_string());
+                self.lost(here, kind, error.to_string(), bounds);
                 ControlFlow::Continue(())
             }
             Ok(()) => self.read(here, &bytes, depth, bounds),
@@ -144,14 +145,14 @@ impl<'a> Worker<'a> {
         let node = match Node::parse(bytes, here.page, self.check.image.layout()) {
             Ok(node) => node,
             Err(what) => {
-                self.found(here, FindingKind::PageType, here.tree.loss(), what);
+                self.lost(here, FindingKind::PageType, what, bounds);
                 return ControlFlow::Continue(());
             }
         };
         let by_rowid = here.tree.by_rowid;
         if by_rowid.is_some_and(|by_rowid| by_rowid != node.kind.is_table()) {
             let what = if node.kind.is_table() { "it is a page of a table" } else { "it is a page of an index" };
-            self.found(here, FindingKind::PageType, here.tree.loss(), what);
+            self.lost(here, FindingKind::PageType, what.to_owned(), bounds);
             return ControlFlow::Continue(());
         }
         here.tree.pages.fetch_add(1, Ordering::Relaxed);
