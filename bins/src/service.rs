@@ -51,7 +51,7 @@ pub fn of_flags(
         unit(name, Scope::User)
     } else if let Some(path) = &flags.pid_file {
         let command = flags.start_command.as_deref().map(|line| command_line(line.as_bytes())).transpose()?;
-        ServiceSpec::PidFile { path: absolute(path)?, command }
+        ServiceSpec::PidFile { path: absolute(path)?, command, seen: Vec::new() }
     } else {
         return Ok((None, None));
     };
@@ -69,10 +69,17 @@ pub fn of_target(target: &Target, dirs: &StateDirs) -> Result<Option<Controller>
         ServiceRef::Unit(name) => unit(name, Scope::System),
         ServiceRef::UserUnit(name) => unit(name, Scope::User),
         ServiceRef::FirstUnit(names) => return first_unit(names).map(Some),
-        ServiceRef::PidFile(path, command) => ServiceSpec::PidFile { path: path.clone(), command: command.clone() },
+        ServiceRef::PidFile(path, command) => {
+            ServiceSpec::PidFile { path: path.clone(), command: command.clone(), seen: Vec::new() }
+        }
         ServiceRef::Command(command) => {
             let name: ServiceName = target.name.as_str().parse()?;
-            ServiceSpec::Command { name, command: command.clone(), record_dir: dirs.runtime.join("commands") }
+            ServiceSpec::Command {
+                name,
+                command: command.clone(),
+                record_dir: dirs.runtime.join("commands"),
+                seen: Vec::new(),
+            }
         }
     };
     Ok(Some(controller::open(&spec)?))

@@ -89,6 +89,7 @@ impl Stage {
             name: "demo".parse()?,
             command: CommandLine::new(argv),
             record_dir: context.dirs.runtime.join("commands"),
+            seen: Vec::new(),
         };
         let policy = StopPolicy { stop_wait_max: STOP_WAIT_MAX, ..StopPolicy::default() };
         let ready = ReadyCheck::new(Probe::Tcp { host: "127.0.0.1".to_owned(), port });

@@ -113,9 +113,15 @@ impl Failure for ControllerError {
 pub fn open(spec: &ServiceSpec) -> Result<Box<dyn ServiceController>, ControllerError> {
     match spec {
         ServiceSpec::Unit { name, scope } => Ok(Box::new(systemd::SystemdUnit::open(name, *scope)?)),
-        ServiceSpec::PidFile { path, command } => Ok(Box::new(process::PidFileService::open(path, command.clone())?)),
-        ServiceSpec::Command { name, command, record_dir } => {
-            Ok(Box::new(process::CommandService::open(name.clone(), command.clone(), record_dir)?))
+        ServiceSpec::PidFile { path, command, seen } => {
+            let service = process::PidFileService::open(path, command.clone())?;
+            service.remember(seen)?;
+            Ok(Box::new(service))
+        }
+        ServiceSpec::Command { name, command, record_dir, seen } => {
+            let service = process::CommandService::open(name.clone(), command.clone(), record_dir)?;
+            service.remember(seen)?;
+            Ok(Box::new(service))
         }
         other @ ServiceSpec::Custom { .. } => Err(ControllerError::Invalid {
             service: format!("{other:?}"),

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::name::ServiceName;
+use crate::world::ProcessId;
 use crate::world::raw_path::{self, RawPath};
 
 /// Which systemd has the unit.
@@ -36,6 +37,9 @@ pub enum ServiceSpec {
         path: PathBuf,
         /// How it is started again; read from /proc before a stop where nobody said.
         command: Option<CommandLine>,
+        /// Its processes at the last look: what is left of them is the service still, also after its main process.
+        #[serde(default)]
+        seen: Vec<ProcessId>,
     },
     /// A command that svckit starts itself.
     Command {
@@ -46,6 +50,9 @@ pub enum ServiceSpec {
         /// The directory that records which process runs it.
         #[serde(with = "raw_path")]
         record_dir: PathBuf,
+        /// Its processes at the last look, as above.
+        #[serde(default)]
+        seen: Vec<ProcessId>,
     },
     /// A controller of another tool: only that tool can resume it.
     Custom {

@@ -238,7 +238,14 @@ fn give_up(
             Err(reason) => StopError::BackAgain { service, waited_s, why: reason },
         });
     }
-    quiesced.set_stages(index..index + 1, ServiceStage::GivenUp)?;
+    // With what is left of it now: whoever starts it again must not do so beside a child.
+    let spec = serde_json::to_value(quiesced.members[index].handle.spec());
+    quiesced.entry_mut(|entry| {
+        if let Ok(spec) = spec {
+            entry.services[index].spec = spec;
+        }
+        entry.services[index].stage = ServiceStage::GivenUp;
+    })?;
     Err(match why {
         Ok(why) => StopError::TimedOut { service, waited_s, why: why.to_owned() },
         Err(reason) if cancelled => StopError::TimedOut { service, waited_s, why: reason },

@@ -61,6 +61,11 @@ impl CommandService {
         Ok(service)
     }
 
+    /// What another program saw of it.
+    pub(in crate::controller) fn remember(&self, seen: &[ProcessId]) -> Result<(), ControllerError> {
+        self.running.remember(seen)
+    }
+
     fn record_path(&self) -> PathBuf {
         self.record_dir.join(format!("{}.json", self.name))
     }
@@ -108,6 +113,7 @@ impl ServiceController for CommandService {
             name: self.name.clone(),
             command: self.command.clone(),
             record_dir: self.record_dir.clone(),
+            seen: self.running.seen(),
         }
     }
 

@@ -28,6 +28,21 @@ struct Seen {
 }
 
 impl Family {
+    /// Takes over what another program saw.
+    pub(super) fn remember(&self, seen: &[ProcessId], service: &str) -> Result<(), ControllerError> {
+        for process in seen {
+            if let Some(pidfd) = Pidfd::open(process).map_err(|e| failed("watch", service, e))? {
+                self.known.borrow_mut().insert(process.clone(), pidfd);
+            }
+        }
+        Ok(())
+    }
+
+    /// What the last look saw.
+    pub(super) fn seen(&self) -> Vec<ProcessId> {
+        self.known.borrow().keys().cloned().collect()
+    }
+
     /// All that are alive: `main`, its descendants, what was seen to descend from it earlier, and the members of
     /// sessions that are the family's own.
     pub(super) fn alive(&self, main: Option<&ProcessId>, service: &str) -> Result<Vec<ProcessId>, ControllerError> {

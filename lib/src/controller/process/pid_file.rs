@@ -117,6 +117,11 @@ impl PidFileService {
         Ok(main)
     }
 
+    /// What another program saw of it.
+    pub(in crate::controller) fn remember(&self, seen: &[ProcessId]) -> Result<(), ControllerError> {
+        self.running.remember(seen)
+    }
+
     /// Refuses while it is doubtful whether the file names the service.
     fn refuse_doubt(&self, action: &'static str) -> Result<(), ControllerError> {
         self.main()?;
@@ -172,7 +177,7 @@ impl PidFileService {
 
 impl ServiceController for PidFileService {
     fn spec(&self) -> ServiceSpec {
-        ServiceSpec::PidFile { path: self.path.clone(), command: self.command.clone() }
+        ServiceSpec::PidFile { path: self.path.clone(), command: self.command.clone(), seen: self.running.seen() }
     }
 
     fn label(&self) -> String {

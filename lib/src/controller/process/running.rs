@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::Child;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::capture::why_not_from_here;
 use super::family::{Family, send};
@@ -18,6 +18,9 @@ use crate::journal::StopMark;
 use crate::progress::Cancel;
 use crate::world::{ProcessId, StopSignal, clock};
 
+/// So long a process that we started must run before it counts as up: most that can't work end at once.
+const SETTLE_TIME: Duration = Duration::from_millis(200);
+
 #[derive(Debug)]
 pub(super) struct Running {
     label: String,
@@ -25,6 +28,8 @@ pub(super) struct Running {
     last_run: RefCell<Option<ProcessId>>,
     exit: Cell<Option<ExitCause>>,
     stop_requested: Cell<bool>,
+    /// When a start of ours counts as made: what fails at once has failed to start.
+    settled: Cell<Option<Instant>>,
     /// The signals that were sent to this run by us.
     sent: RefCell<BTreeSet<i32>>,
     watch: FileWatch,
@@ -40,6 +45,7 @@ impl Running {
             last_run: RefCell::default(),
             exit: Cell::default(),
             stop_requested: Cell::default(),
+            settled: Cell::default(),
             sent: RefCell::default(),
             watch,
         })
@@ -77,6 +83,15 @@ impl Running {
         self.exit.set(None);
         self.stop_requested.set(false);
         self.sent.borrow_mut().clear();
+        self.settled.set(Some(Instant::now() + SETTLE_TIME));
+    }
+
+    pub(super) fn remember(&self, seen: &[ProcessId]) -> Result<(), ControllerError> {
+        self.family.remember(seen, &self.label)
+    }
+
+    pub(super) fn seen(&self) -> Vec<ProcessId> {
+        self.family.seen()
     }
 
     pub(super) fn processes(&self, main: Option<&ProcessId>) -> Result<Vec<ProcessId>, ControllerError> {
@@ -88,6 +103,7 @@ impl Running {
         let left = self.processes(main)?;
         let activity = match (main, left.is_empty()) {
             (Some(_), _) if self.stop_requested.get() => Activity::Stopping,
+            (Some(_), _) if self.is_settling() => Activity::Starting,
             (Some(_), _) => Activity::Up,
             (None, _) if is_starting && !self.stop_requested.get() => Activity::Starting,
             (None, false) => Activity::Stopping,
@@ -110,6 +126,10 @@ impl Running {
             start_state: None,
             detail,
         })
+    }
+
+    fn is_settling(&self) -> bool {
+        self.settled.get().is_some_and(|settled| Instant::now() < settled)
     }
 
     /// A service that ends by a signal that we sent it has obeyed, also where a shell around it reports that.
@@ -148,6 +168,7 @@ impl Running {
 
     /// Waits for a change since the last look at the processes.
     pub(super) fn wait_change(&self, until: Instant, cancel: &Cancel) -> Result<(), ControllerError> {
+        let until = self.settled.get().filter(|settled| *settled > Instant::now()).map_or(until, |at| at.min(until));
         self.watch.attach().map_err(|e| failed("watch", &self.label, e))?;
         loop {
             let only_files = self.family.wait(self.watch.as_fd(), until, cancel, &self.label)?;

@@ -301,3 +301,39 @@ fn a_start_again_has_the_directory_the_umask_and_the_name_of_before() {
     assert!(String::from_utf8_lossy(&read("cmdline")).ends_with("/noted\0-f\0/dev/null\0"));
     stop(&service);
 }
+
+/// A guard once started a second instance beside a child that went on writing after the main process had obeyed.
+#[test]
+fn another_program_knows_the_children_that_are_left() {
+    let dir = tempfile::tempdir().unwrap();
+    let service = command(dir.path(), "(trap '' TERM; exec tail -f /dev/null) & exec tail -f /dev/null");
+    service.start().unwrap();
+    wait_until(&service, "both", || service.processes().unwrap().len() == 2);
+    let spec = serde_json::to_string(&service.spec()).unwrap();
+    service.request_stop().unwrap();
+    wait_until(&service, "main gone", || service.state().unwrap().main.is_none());
+    let later = crate::controller::open(&serde_json::from_str(&spec).unwrap()).unwrap();
+    assert!(is(later.as_ref(), Activity::Stopping));
+    assert!(later.start().is_err(), "beside the child");
+    let left = later.processes().unwrap();
+    assert_eq!(left.len(), 1);
+    family::send(&left[0], StopSignal::Usr1, "left").unwrap();
+    wait_until(later.as_ref(), "all gone", || later.processes().unwrap().is_empty());
+    assert!(is(later.as_ref(), Activity::Down));
+}
+
+#[test]
+fn what_ends_at_once_has_not_started() {
+    let dir = tempfile::tempdir().unwrap();
+    let service = command(dir.path(), "exit 3");
+    service.start().unwrap();
+    assert!(!is(&service, Activity::Up));
+    wait_until(&service, "failed", || is(&service, Activity::Failed));
+    // By a pid file, too.
+    let path = dir.path().join("app.pid");
+    std::fs::write(&path, "4194303").unwrap();
+    let service = PidFileService::open(&path, Some(CommandLine::new(["/bin/false"]))).unwrap();
+    service.start().unwrap();
+    assert!(!is(&service, Activity::Up));
+    wait_until(&service, "failed", || is(&service, Activity::Failed));
+}
