@@ -12,6 +12,9 @@ mod controller_systemd_shield;
 mod fence;
 mod harness;
 mod process;
+mod process_pid_file;
+mod process_start;
+mod process_stop;
 mod recovery;
 mod start;
 mod stop;
@@ -29,6 +32,9 @@ fn main() -> std::process::ExitCode {
         fence::STORIES,
         recovery::STORIES,
         process::STORIES,
+        process_stop::STORIES,
+        process_start::STORIES,
+        process_pid_file::STORIES,
     ];
     svckit_testbed::stories::run(&stories.concat())
 }

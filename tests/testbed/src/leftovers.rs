@@ -10,7 +10,7 @@ const UNIT_ROOTS: [&str; 3] = ["/run/systemd/system", "/etc/systemd/system", "/r
 const STATE_ROOTS: [&str; 2] = ["/run/svckit", "/var/lib/svckit"];
 
 /// Everything of svckit's that is on the unit or speaks of it, as text. Lock files stay by design, and say nothing:
-/// the lock is the kernel's.
+/// the lock is the kernel's; so do the records and logs of commands, which say who runs them.
 #[must_use]
 pub fn leftovers(unit: &str) -> Vec<String> {
     let mut found: Vec<PathBuf> = Vec::new();
@@ -76,7 +76,7 @@ fn files(root: &Path) -> Vec<PathBuf> {
     while let Some(directory) = todo.pop() {
         for path in entries(&directory) {
             match path.is_dir() {
-                true if path.ends_with("lock") => {}
+                true if path.ends_with("lock") || path.ends_with("commands") => {}
                 true => todo.push(path),
                 false => found.push(path),
             }
