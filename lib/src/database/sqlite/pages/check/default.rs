@@ -33,6 +33,9 @@ pub(super) fn default_hash(column: &Column, encoding: Encoding) -> Option<u64> {
         DefaultSql::Unknown => return None,
         DefaultSql::Literal(negative, literal) => (*negative, literal),
     };
+    if negative && !matches!(literal, Token::Number(_)) {
+        return None;
+    }
     match (literal, affinity(&column.type_name)) {
         (Token::Number(digits), Affinity::Text) => {
             let number: i64 = digits.parse().ok()?;

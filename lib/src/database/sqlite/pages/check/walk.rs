@@ -36,6 +36,8 @@ pub(super) struct Worker<'a> {
     pub(super) chain: Vec<u8>,
     /// The pointer-map page that was looked at last.
     pub(super) map: (u32, Vec<u8>),
+    /// Above 0 while pages come from the disk.
+    pub(super) cold: u32,
     on_page: usize,
 }
 
@@ -69,6 +71,7 @@ impl<'a> Worker<'a> {
             entries: 0,
             chain: Vec::new(),
             map: (0, Vec::new()),
+            cold: 1,
             on_page: 0,
         }
     }
@@ -126,7 +129,7 @@ impl<'a> Worker<'a> {
         let (kind, from) = if parent == 0 { (1, 0) } else { (5, parent) };
         self.expect_map(here.page, kind, from);
         let mut bytes = self.buffers.pop().unwrap_or_default();
-        let flow = match self.check.image.read(here.page, &mut bytes) {
+        let flow = match self.read_timed(here.page, &mut bytes) {
             Err(error) => {
                 let kind = match error {
                     Unreadable::OutOfRange(_) => FindingKind::PageNumber,
@@ -179,7 +182,7 @@ impl<'a> Worker<'a> {
             }
             return ControlFlow::Continue(());
         }
-        self.check.announce(children.iter().map(|child| child.page));
+        self.announce(children.iter().map(|child| child.page));
         for child in children {
             if self.check.queue.is_hungry() {
                 let Child { page, bounds } = child;

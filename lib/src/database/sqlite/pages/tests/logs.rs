@@ -222,6 +222,31 @@ fn a_transaction_that_is_open_is_not_a_part_of_the_view() {
 }
 
 #[test]
+fn pages_that_were_made_and_freed_in_one_transaction_are_no_damage() {
+    for vacuum in [0, 1] {
+        let place =
+            Place::new(&format!("PRAGMA auto_vacuum={vacuum}; {WAL}; CREATE TABLE t(x); INSERT INTO t VALUES(1);"));
+        let connection = Connection::open(&place.db).unwrap();
+        batch(
+            &connection,
+            "PRAGMA wal_autocheckpoint=0; PRAGMA cache_size=9000; BEGIN; CREATE TABLE g(x); CREATE TABLE h(x);
+             WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 500) INSERT INTO g SELECT zeroblob(3000) FROM n;
+             INSERT INTO h VALUES(2); DELETE FROM g; COMMIT;",
+        );
+        let dead = tempfile::tempdir().unwrap();
+        let db = dead.path().join("library.db");
+        for suffix in ["", "-wal", "-shm"] {
+            std::fs::copy(side(&place.db, suffix), side(&db, suffix)).unwrap();
+        }
+        drop(connection);
+        let copy = Place { db, dir: dead, cancel: Cancel::new().unwrap() };
+        let report = copy.check();
+        assert_eq!(report.findings, [], "{vacuum}");
+        assert_eq!(integrity(&copy.db), Vec::<String>::new());
+    }
+}
+
+#[test]
 fn a_log_that_is_damaged_under_a_service_is_told() {
     let dir = tempfile::tempdir().unwrap();
     let place = Place { db: dir.path().join("library.db"), dir, cancel: Cancel::new().unwrap() };
