@@ -6,6 +6,17 @@
 //! - Damage is a finding, never a panic and never the end: every number of a file is compared with what it could be
 //!   before it is used, every walk ends at what it has seen before, and no allocation goes by a number of the file.
 //! - Memory does not grow with the database, but for one bit a page and 8 bytes for each page in the log.
+//!
+//! ```no_run
+//! use svckit::database::sqlite::pages::{CheckOptions, check};
+//! use svckit::progress::{Cancel, Silent};
+//!
+//! let report = check("library.db".as_ref(), &CheckOptions::default(), &Cancel::new()?, &Silent)?;
+//! for finding in &report.findings {
+//!     println!("{:?} of {:?}, page {:?}: {}", finding.kind, finding.object, finding.page, finding.what);
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod bytes;
 mod chain;

@@ -238,8 +238,11 @@ impl Check<'_> {
             self.expired.store(true, Ordering::Relaxed);
         }
         if done.is_multiple_of(PROGRESS_GRAIN) {
+            // Free pages are not read.
+            let pages = u64::from(self.image.layout().page_count);
+            let all = pages.saturating_sub(u64::from(self.image.header().freelist_pages)).max(done);
             let size = self.image.layout().page_size as u64;
-            self.observer.bytes(done * size, u64::from(self.image.layout().page_count) * size);
+            self.observer.bytes(done * size, all * size);
         }
     }
 

@@ -161,6 +161,39 @@ fn a_busy_writer_is_never_called_damaged() {
     }
 }
 
+/// Keeps what it is told.
+#[derive(Default)]
+struct Told {
+    steps: std::sync::Mutex<Vec<String>>,
+    bytes: std::sync::Mutex<Vec<(u64, u64)>>,
+}
+
+impl crate::progress::Observer for Told {
+    fn step(&self, what: &str) {
+        self.steps.lock().unwrap().push(what.to_owned());
+    }
+    fn bytes(&self, done: u64, total: u64) {
+        self.bytes.lock().unwrap().push((done, total));
+    }
+}
+
+#[test]
+fn the_number_of_threads_changes_nothing_and_progress_is_told() {
+    let place = Place::new(&format!("PRAGMA page_size=512; {EVERYTHING}"));
+    let reports = [1, 2, 8].map(|threads| {
+        let told = Told::default();
+        let options = CheckOptions { threads: Some(threads), ..CheckOptions::default() };
+        let report = check(&place.db, &options, &place.cancel, &told).unwrap();
+        assert_eq!(*told.steps.lock().unwrap(), ["reading the schema", "checking every page"]);
+        let bytes = told.bytes.lock().unwrap();
+        assert!(bytes.len() > 1 && bytes.iter().all(|(done, total)| done <= total), "{bytes:?}");
+        report
+    });
+    assert!(reports[0].is_clean());
+    assert_eq!(reports[0], reports[1]);
+    assert_eq!(reports[0], reports[2]);
+}
+
 #[test]
 fn an_end_that_is_asked_for_comes() {
     let place = Place::new(EVERYTHING);

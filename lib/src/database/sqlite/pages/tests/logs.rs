@@ -81,6 +81,64 @@ fn a_log_that_was_cut_or_deleted_is_missed_by_the_index_that_its_user_left() {
 }
 
 #[test]
+fn whatever_happens_to_a_log_we_see_what_sqlite_sees_and_say_what_it_does_not() {
+    let original = crashed();
+    let (wal, shm) = (side(&original.db, "-wal"), side(&original.db, "-shm"));
+    let (wal_bytes, shm_bytes) = (std::fs::read(&wal).unwrap(), std::fs::read(&shm).unwrap());
+    let db_bytes = std::fs::read(&original.db).unwrap();
+    let mut random = super::mutated::Random(11);
+    let mut found = 0;
+    for _ in 0..60 {
+        let place =
+            Place { dir: tempfile::tempdir().unwrap(), db: original.db.clone(), cancel: Cancel::new().unwrap() };
+        let place = Place { db: place.dir.path().join("library.db"), ..place };
+        let mut wal = wal_bytes.clone();
+        let what = match random.below(5) {
+            0 => {
+                let at = random.below(wal.len());
+                wal[at] ^= 1 << random.below(8);
+                format!("a bit of byte {at}")
+            }
+            1 => {
+                let len = random.below(wal.len());
+                wal.truncate(len);
+                format!("cut to {len}")
+            }
+            2 => {
+                let at = random.below(wal.len() / 512) * 512;
+                let end = (at + 512).min(wal.len());
+                wal[at..end].fill(0);
+                format!("zeroed at {at}")
+            }
+            3 => {
+                let at = random.below(32);
+                wal[at] = random.next() as u8;
+                format!("byte {at} of the header")
+            }
+            _ => {
+                let frame = 32 + random.below((wal.len() - 32) / 4120) * 4120;
+                let at = frame + random.below(24);
+                wal[at] = random.next() as u8;
+                format!("byte {at}, in the header of a frame")
+            }
+        };
+        let same = wal == wal_bytes;
+        for (suffix, bytes) in [("", &db_bytes), ("-wal", &wal), ("-shm", &shm_bytes)] {
+            std::fs::write(side(&place.db, suffix), bytes).unwrap();
+        }
+        let report = place.check();
+        let connection = Connection::open(&place.db).unwrap();
+        let theirs: i64 = connection.query_row("SELECT count(*) FROM t", [], |row| row.get(0)).unwrap();
+        assert_eq!(rows(&report) as i64, theirs, "{what}");
+        let lost = theirs < 400;
+        assert!(!(lost && report.is_clean()), "{what}: {theirs} rows, and nothing is said of it");
+        assert!(lost || same || report.is_clean() || what.contains("header"), "{what}: {:?}", report.findings);
+        found += u32::from(lost);
+    }
+    assert!(found > 25, "{found}");
+}
+
+#[test]
 fn a_damaged_header_of_the_log_is_found() {
     let place = crashed();
     let wal = side(&place.db, "-wal");
