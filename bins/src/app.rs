@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use clap::Parser;
 use svckit::operation;
@@ -108,10 +108,21 @@ pub fn guard(args: &GuardArgs) -> Result<Outcome, ToolError> {
     Ok(Outcome::Done)
 }
 
+/// The umask that we were started with.
+static CALLERS_UMASK: OnceLock<u32> = OnceLock::new();
+
+/// The umask of whoever started this program: for a service that is started by it, and does not run yet.
+#[must_use]
+pub fn callers_umask() -> Option<u32> {
+    CALLERS_UMASK.get().copied()
+}
+
 /// Files that we make are the user's alone, and no other process of the user reads our memory: it may hold what a
 /// database holds.
 fn protect() {
-    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    let callers = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    // Of several starts in one process only the first has the caller's.
+    let _ours = CALLERS_UMASK.set(callers.as_raw_mode());
     if let Err(error) = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable) {
         tracing::debug!(%error, "this process can be dumped");
     }

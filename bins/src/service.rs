@@ -12,6 +12,7 @@ use svckit::quiesce::{LastResort, Rung, StopPolicy};
 use svckit::ready::ReadyCheck;
 use svckit::world::StateDirs;
 
+use crate::app::callers_umask;
 use crate::cli::{LastResortArg, ServiceFlags, StopFlags};
 use crate::error::ToolError;
 
@@ -51,7 +52,7 @@ pub fn of_flags(
         unit(name, Scope::User)
     } else if let Some(path) = &flags.pid_file {
         let command = flags.start_command.as_deref().map(|line| command_line(line.as_bytes())).transpose()?;
-        ServiceSpec::PidFile { path: absolute(path)?, command, seen: Vec::new() }
+        ServiceSpec::PidFile { path: absolute(path)?, command: command.map(started_by_us), seen: Vec::new() }
     } else {
         return Ok((None, None));
     };
@@ -70,13 +71,13 @@ pub fn of_target(target: &Target, dirs: &StateDirs) -> Result<Option<Controller>
         ServiceRef::UserUnit(name) => unit(name, Scope::User),
         ServiceRef::FirstUnit(names) => return first_unit(names).map(Some),
         ServiceRef::PidFile(path, command) => {
-            ServiceSpec::PidFile { path: path.clone(), command: command.clone(), seen: Vec::new() }
+            ServiceSpec::PidFile { path: path.clone(), command: command.clone().map(started_by_us), seen: Vec::new() }
         }
         ServiceRef::Command(command) => {
             let name: ServiceName = target.name.as_str().parse()?;
             ServiceSpec::Command {
                 name,
-                command: command.clone(),
+                command: started_by_us(command.clone()),
                 record_dir: dirs.runtime.join("commands"),
                 seen: Vec::new(),
             }
@@ -132,6 +133,11 @@ pub fn options(databases: &[PathBuf], stop: &StopFlags, target: Option<&Target>)
 /// For an empty path, and when the working directory is gone.
 pub fn absolute(path: &Path) -> Result<PathBuf, ToolError> {
     std::path::absolute(path).map_err(ToolError::io("resolve", path))
+}
+
+/// Our own umask is narrow for our own files' sake.
+fn started_by_us(command: CommandLine) -> CommandLine {
+    CommandLine { umask: callers_umask(), ..command }
 }
 
 /// The words of a line as a shell splits them; no shell runs.

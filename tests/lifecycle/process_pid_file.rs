@@ -120,6 +120,14 @@ fn dead() {
     assert!(said["state"]["detail"].as_str().unwrap().contains("stale"), "{said}");
     let said = svc_ctl(["stop", "--json", "--pid-file", &file]).expect(0).json();
     assert_eq!(said["outcome"], "was-not-running", "{said}");
+    // It runs all the same, under a pid that the file does not name.
+    let daemon = Daemon::start(Kind::PidFile, "pf-dead", "");
+    let (pid, database) = (daemon.pid(), daemon.database.display().to_string());
+    let outcome = svc_ctl(["stop", "--pid-file", &file, "--database", &database]).expect(22);
+    assert!(outcome.stderr.contains(&pid.to_string()), "{outcome:?}");
+    daemon.record.wait_for_commits(2, QUICK);
+    assert!(signal(pid, Signal::USR1) && ended(pid, QUICK));
+    svc_ctl(["stop", "--pid-file", &file, "--database", &database]).expect(0);
 }
 
 fn reused() {

@@ -17,8 +17,10 @@ pub(crate) const STORIES: &[Story] = &[
     ("process: one that can't be started is not back", can_not_start),
     ("process: one that was not running is not started (pid file)", || was_not_running(Kind::Captured)),
     ("process: one that was not running is not started (command)", || was_not_running(Kind::Command)),
-    ("process: what is started again inherits no descriptor and no mask (as it was)", || inherits(Kind::Captured)),
-    ("process: what is started again inherits no descriptor (command)", || inherits(Kind::Command)),
+    ("process: what is started again inherits no descriptor, mask or priority (as it was)", || {
+        inherits(Kind::Captured)
+    }),
+    ("process: what is started again inherits no descriptor, mask or priority (command)", || inherits(Kind::Command)),
     ("process: what the guard starts again inherits no descriptor", guard_inherits),
 ];
 
@@ -62,10 +64,13 @@ fn was_not_running(kind: Kind) {
     daemon.wait_clean();
 }
 
-/// The caller has a lock of its own, a file, and a narrow umask.
+/// The caller has a lock of its own, a file, a narrow umask and a low priority.
 fn narrow(daemon: &Daemon, verb: &str) -> Command {
     let lock = daemon.directory.join("callers-lock");
-    let script = format!("umask 0077; exec 7</etc/passwd 200>'{}'; flock -n 200 && exec \"$@\"", lock.display());
+    let script = format!(
+        "umask 0077; renice -n 7 -p $$ >&2; exec 7</etc/passwd 200>'{}'; flock -n 200 && exec \"$@\"",
+        lock.display()
+    );
     let mut command = Command::new("bash");
     command.args(["-c", &script, "bash"]).arg(program("svc-ctl")).args([verb, "--json"]).args(&daemon.flags);
     command
@@ -97,9 +102,11 @@ fn inherits(kind: Kind) {
     daemon.wait_started(2);
     daemon.record.wait_for_commits(2, QUICK);
     assert_inherits_nothing(&daemon);
+    let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap();
+    assert!(status.contains("Umask:\t0022"), "{status}");
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", daemon.pid())).unwrap();
+    assert_eq!(stat.rsplit(')').next().unwrap().split_whitespace().nth(16), Some("0"), "its nice value: {stat}");
     if kind == Kind::Captured {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap();
-        assert!(status.contains("Umask:\t0022"), "{status}");
         assert_eq!(std::fs::metadata(daemon.pid_file()).unwrap().mode() & 0o777, 0o644);
     }
     daemon.assert_back_and_end(old);

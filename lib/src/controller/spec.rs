@@ -75,9 +75,13 @@ pub struct CommandLine {
     pub environment: Option<Vec<RawPath>>,
     /// User id, group id and supplementary groups; `None`: our own.
     pub credentials: Option<(u32, u32, Vec<u32>)>,
-    /// The rights that its files are created without (umask(2)); `None`: our own.
+    /// The rights that its files are created without (umask(2)); `None`: our own. A service that runs is started again
+    /// with the one that it has.
     #[serde(default)]
     pub umask: Option<u32>,
+    /// Its nice value (setpriority(2)), -20 to 19; `None`: as above.
+    #[serde(default)]
+    pub nice: Option<i32>,
 }
 
 impl CommandLine {
@@ -89,7 +93,7 @@ impl CommandLine {
         S: Into<OsString>,
     {
         let argv = argv.into_iter().map(|word| RawPath(PathBuf::from(word.into()))).collect();
-        Self { argv, directory: None, environment: None, credentials: None, umask: None }
+        Self { argv, directory: None, environment: None, credentials: None, umask: None, nice: None }
     }
 }
 

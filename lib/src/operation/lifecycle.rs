@@ -77,6 +77,8 @@ pub fn stop(
     let lock = lock_service(context, "stop", service, options)?;
     let before = service.state().during(what.as_str())?;
     if !before.activity.is_up() && service.processes().during(what.as_str())?.is_empty() {
+        // A pid file may be stale while the daemon runs under another: whoever goes on to copy a database must not.
+        quiesce::prove_closed(service, &options.databases).during(what.as_str())?;
         let mut report = look(service, options)?;
         report.outcome = "was-not-running".to_owned();
         return Ok(report);

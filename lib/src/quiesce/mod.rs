@@ -22,6 +22,7 @@ pub use policy::{LastResort, Rung, Step, StopPolicy, next_step};
 pub use quiesced::Quiesced;
 pub use resume::{ResumeMode, is_left_stopped, replay};
 pub use start::{Return, start_service, wait_until_ready};
+pub(crate) use stop::prove_closed;
 pub use stop::quiesce;
 
 use crate::progress::{Cancel, Observer};

@@ -148,7 +148,10 @@ fn stop_all(quiesced: &mut Quiesced<'_>, context: &Context, plan: &StopPlan<'_>)
         })?;
     }
     quiesced.stopped_after = Some(quiesced.since.elapsed());
-    prove_closed(quiesced)
+    match quiesced.members.last() {
+        Some(service) => prove_closed(&*service.handle, &quiesced.databases),
+        None => Ok(()),
+    }
 }
 
 fn stop_one(
@@ -265,18 +268,17 @@ fn judge(controller: &(dyn ServiceController + '_)) -> Result<StopOutcome, StopE
     })
 }
 
-/// No other process has a database open: only then is it at rest.
-fn prove_closed(quiesced: &Quiesced<'_>) -> Result<(), StopError> {
-    let Some(service) = quiesced.members.last() else { return Ok(()) };
-    for database in quiesced.databases.iter().filter(|path| path.exists()) {
+/// No other process has one of these open: only then are they at rest.
+pub(crate) fn prove_closed(service: &dyn ServiceController, databases: &[PathBuf]) -> Result<(), StopError> {
+    for database in databases.iter().filter(|path| path.exists()) {
         let openers = sqlite_locks::openers(database)
-            .map_err(|e| StopError::Guard { service: service.handle.label(), reason: e.to_string() })?;
+            .map_err(|e| StopError::Guard { service: service.label(), reason: e.to_string() })?;
         if let Some(opener) = openers.first() {
             return Err(StopError::StillOpen {
                 database: database.clone(),
                 pid: opener.process.pid,
                 name: process_name(opener.process.pid),
-                service: service.handle.label(),
+                service: service.label(),
             });
         }
     }

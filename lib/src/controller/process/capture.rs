@@ -1,7 +1,7 @@
 //! How a running process was started, read from /proc (proc(5): cmdline, environ, cwd, status), so that the same can
 //! be started again.
 //!
-//! Not captured: resource limits, priorities, open descriptors. A service that depends on them needs its command told,
+//! Not captured: resource limits, the class of its input and output (ionice), open descriptors. A service that depends on them needs its command told,
 //! or better a unit.
 
 use std::ffi::OsStr;
@@ -47,8 +47,26 @@ pub(super) fn capture(process: &ProcessId) -> std::io::Result<CommandLine> {
         directory: Some(RawPath(directory)),
         environment: Some(environment),
         credentials: credentials(&status),
-        umask: field(&status, "Umask:").and_then(|mask| u32::from_str_radix(mask, 8).ok()),
+        umask: umask_in(&status),
+        nice: nice_of(process),
     })
+}
+
+/// A service that runs is started again with what it has: a job with a narrow umask and a low priority must not start
+/// services that keep both.
+pub(super) fn complete(command: &mut CommandLine, process: &ProcessId) {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", process.pid)).unwrap_or_default();
+    command.umask = umask_in(&status).or(command.umask);
+    command.nice = nice_of(process).or(command.nice);
+}
+
+fn nice_of(process: &ProcessId) -> Option<i32> {
+    let pid = rustix::process::Pid::from_raw(process.pid)?;
+    rustix::process::getpriority_process(Some(pid)).ok()
+}
+
+fn umask_in(status: &str) -> Option<u32> {
+    u32::from_str_radix(field(status, "Umask:")?, 8).ok()
 }
 
 fn not_its_program(first: &Path, executable: &Path) -> std::io::Error {

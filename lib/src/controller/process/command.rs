@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::time::{Duration, Instant};
 
+use super::capture::complete;
 use super::launch::{launch, reap_later};
 use super::running::Running;
 use super::{failed, io_failed, manager_of};
@@ -56,7 +57,10 @@ impl CommandService {
         }
         create_private_dir(record_dir).map_err(|e| failed("record", &label, e))?;
         let running = Running::new(label, &record_dir.join(format!("{name}.json")))?;
-        let service = Self { name, command, record_dir: record_dir.to_owned(), running, child: RefCell::new(None) };
+        let mut service = Self { name, command, record_dir: record_dir.to_owned(), running, child: RefCell::new(None) };
+        if let Some(main) = service.main()? {
+            complete(&mut service.command, &main);
+        }
         service.processes()?;
         Ok(service)
     }

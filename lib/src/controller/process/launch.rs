@@ -81,7 +81,21 @@ pub(super) fn launch(command: &CommandLine, log: Option<&Path>) -> Result<(Child
         start.stdin(wait.try_clone()?).stdout(out).stderr(err).spawn()
     };
     let child = without_inherited(spawn).map_err(|e| format!("can't run setsid for {}: {e}", program.0.display()))?;
+    if let Some(nice) = command.nice {
+        set_nice(&child, nice);
+    }
     Ok((child, Gate { go }))
+}
+
+/// While it waits at the gate. Only root may raise a priority: the service comes back all the same.
+fn set_nice(child: &Child, nice: i32) {
+    // None would be ourselves.
+    let Some(pid) = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw) else { return };
+    if rustix::process::getpriority_process(Some(pid)) != Ok(nice)
+        && let Err(error) = rustix::process::setpriority_process(Some(pid), nice)
+    {
+        tracing::warn!(%error, nice, "a service that is started again has the priority of this program");
+    }
 }
 
 fn tool(name: &str) -> Option<PathBuf> {

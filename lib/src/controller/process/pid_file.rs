@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::time::{Duration, Instant};
 
-use super::capture::capture;
+use super::capture::{capture, complete};
 use super::launch::{launch, reap_later};
 use super::named::{self, Named};
 use super::running::Running;
@@ -77,7 +77,8 @@ impl PidFileService {
         let mut service =
             Self { path, command, uncaptured: None, running, started: RefCell::default(), wrong: RefCell::default() };
         let main = service.main()?;
-        match (&main, &service.command) {
+        match (&main, &mut service.command) {
+            (Some(main), Some(command)) => complete(command, main),
             (Some(main), None) => match capture(main) {
                 Ok(command) => service.command = Some(command),
                 Err(error) => service.uncaptured = Some(error),
