@@ -12,6 +12,7 @@
 mod ahead;
 mod audit;
 mod cells;
+mod compare;
 mod default;
 mod free;
 mod hash;
@@ -31,7 +32,7 @@ pub use report::{Finding, FindingKind, Loss, NotChecked, PageUses, Report, Rowid
 use super::super::error::SqliteError;
 use super::claims::Claims;
 use super::image::Image;
-use super::schema::{ObjectKind, Schema};
+use super::schema::Schema;
 use super::view::{Consistency, Log, View};
 use crate::progress::{Cancel, Observer};
 
@@ -73,9 +74,13 @@ pub fn check(
     observer: &dyn Observer,
 ) -> Result<Report, SqliteError> {
     let mut hold = false;
-    for _ in 0..ATTEMPTS_MAX {
+    for attempt in 1..=ATTEMPTS_MAX {
         let began = Instant::now();
-        let view = View::open(path, hold, options.hold_max, cancel)?;
+        let view = match View::open(path, hold, options.hold_max, cancel) {
+            // It may be about to be opened, closed or replaced.
+            Err(SqliteError::InFlight { .. }) if attempt < ATTEMPTS_MAX => continue,
+            other => other?,
+        };
         let mut report = check_view(path, &view, options, cancel, observer)?;
         if !view.still_holds(options.hold_max, cancel)? {
             // This one measured how long writers would have to wait.
@@ -244,67 +249,5 @@ impl Check<'_> {
             let size = self.image.layout().page_size as u64;
             self.observer.bytes(done * size, all * size);
         }
-    }
-
-    /// Compares the sums of every index with those of its table; how many there were.
-    fn compare_indices(&self, not_checked: &mut Vec<NotChecked>) -> u64 {
-        let mut compared = 0;
-        for index in &self.trees {
-            let Some((table, number)) = index.compared_with else {
-                continue;
-            };
-            let Some(table) = self.trees.get(table) else {
-                continue;
-            };
-            let Some(expected) = table.rows.as_ref().and_then(|rows| rows.sums.get(number)) else {
-                continue;
-            };
-            let mut skip = |why: &str| not_checked.push(NotChecked { object: index.name.clone(), why: why.to_owned() });
-            let unsummed = table.unsummed.load(Ordering::Relaxed) + index.unsummed.load(Ordering::Relaxed);
-            if !table.is_whole() {
-                skip("its table is damaged: not compared with it");
-            } else if !index.is_whole() {
-                skip("it is damaged: not compared with its table");
-            } else if unsummed > 0 {
-                skip("some values are too long, or older than their column: not compared with its table");
-            } else {
-                compared += 1;
-                let (entries, rows) = (index.entries.load(Ordering::Relaxed), table.entries.load(Ordering::Relaxed));
-                let found = |loss, what: String| {
-                    self.findings
-                        .add(Finding::new(FindingKind::IndexMismatch, loss, what).of(&index.name).at(index.root));
-                };
-                if entries != rows {
-                    let loss = if entries > rows { Loss::Unknown } else { Loss::Index };
-                    found(loss, format!("it has {entries} entries, and its table {} has {rows} rows", table.name));
-                } else if index.sum.load(Ordering::Relaxed) != expected.sum.load(Ordering::Relaxed) {
-                    found(Loss::Unknown, format!("some of its entries are not those of the rows of {}", table.name));
-                }
-            }
-        }
-        compared
-    }
-
-    fn tree_reports(&self) -> Vec<TreeReport> {
-        let report = |tree: &plan::Tree| {
-            let whole_index = |index: &&plan::Tree| {
-                index
-                    .compared_with
-                    .is_some_and(|(table, _)| self.trees.get(table).is_some_and(|t| std::ptr::eq(t, tree)))
-                    && index.is_whole()
-            };
-            let by_index =
-                self.trees.iter().filter(whole_index).map(|index| index.entries.load(Ordering::Relaxed)).max();
-            TreeReport {
-                name: tree.name.clone(),
-                kind: tree.kind,
-                table: tree.table.clone(),
-                pages: tree.pages.load(Ordering::Relaxed),
-                entries: tree.entries.load(Ordering::Relaxed),
-                damaged: !tree.is_whole(),
-                rows_by_index: by_index.filter(|_| tree.kind == ObjectKind::Table && !tree.is_whole()),
-            }
-        };
-        self.trees.iter().map(report).collect()
     }
 }

@@ -1,6 +1,7 @@
 //! Against what SQLite itself writes and says.
 
 mod healthy;
+mod journals;
 mod large;
 mod logs;
 mod matrix;
