@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use super::super::schema::ObjectKind;
 use super::Check;
-use super::plan::Tree;
+use super::plan::{IndexSum, RowPlan, Tree};
 use super::report::{Finding, FindingKind, Loss, NotChecked, TreeReport};
 
 impl Check<'_> {
@@ -18,7 +18,8 @@ impl Check<'_> {
             let Some(table) = self.trees.get(table) else {
                 continue;
             };
-            let Some(expected) = table.rows.as_ref().and_then(|rows| rows.sums.get(number)) else {
+            let Some((plan, expected)) = table.rows.as_ref().and_then(|plan| Some((plan, plan.sums.get(number)?)))
+            else {
                 continue;
             };
             let mut skip = |why: &str| not_checked.push(NotChecked { object: index.name.clone(), why: why.to_owned() });
@@ -31,20 +32,48 @@ impl Check<'_> {
                 skip("some values are too long, or older than their column: not compared with its table");
             } else {
                 compared += 1;
-                let (entries, rows) = (index.entries.load(Ordering::Relaxed), table.entries.load(Ordering::Relaxed));
-                let found = |loss, what: String| {
-                    self.findings
-                        .add(Finding::new(FindingKind::IndexMismatch, loss, what).of(&index.name).at(index.root));
-                };
-                if entries != rows {
-                    let loss = if entries > rows { Loss::Unknown } else { Loss::Index };
-                    found(loss, format!("it has {entries} entries, and its table {} has {rows} rows", table.name));
-                } else if index.sum.load(Ordering::Relaxed) != expected.sum.load(Ordering::Relaxed) {
-                    found(Loss::Unknown, format!("some of its entries are not those of the rows of {}", table.name));
-                }
+                self.compare(table, plan, index, expected);
             }
         }
         compared
+    }
+
+    fn compare(&self, table: &Tree, plan: &RowPlan, index: &Tree, expected: &IndexSum) {
+        let (entries, rows) = (index.entries.load(Ordering::Relaxed), table.entries.load(Ordering::Relaxed));
+        let (loss, mut what) = if entries != rows {
+            let loss = if entries > rows { Loss::Unknown } else { Loss::Index };
+            (loss, format!("it has {entries} entries, and its table {} has {rows} rows", table.name))
+        } else if index.sum.load(Ordering::Relaxed) != expected.sum.load(Ordering::Relaxed) {
+            (Loss::Unknown, format!("some of its entries are not those of the rows of {}", table.name))
+        } else {
+            return;
+        };
+        self.observer.step(&format!("looking for the rows that {} has wrong", index.name));
+        let mut wrong = Vec::new();
+        if let Some(found) = self.differences(table, plan, index, expected) {
+            for (rowids, how) in [
+                (&found.missing, "not in the index"),
+                (&found.extra, "in the index only"),
+                (&found.other, "not the same"),
+            ] {
+                if let Some(first) = rowids.first() {
+                    what.push_str(&format!("; {how}: row {first}"));
+                    what.push_str(&if rowids.len() > 1 {
+                        format!(" and {} more", rowids.len() - 1)
+                    } else {
+                        String::new()
+                    });
+                }
+                wrong.extend_from_slice(rowids);
+            }
+            if found.count > wrong.len() {
+                what.push_str(&format!(", of {} in all", found.count));
+            }
+        }
+        index.faults.fetch_add(1, Ordering::Relaxed);
+        let mut finding = Finding::new(FindingKind::IndexMismatch, loss, what).of(&index.name).at(index.root);
+        finding.rows = wrong;
+        self.findings.add(finding);
     }
 
     pub(super) fn tree_reports(&self) -> Vec<TreeReport> {

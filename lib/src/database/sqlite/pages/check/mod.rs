@@ -14,6 +14,7 @@ mod audit;
 mod cells;
 mod compare;
 mod default;
+mod differ;
 mod free;
 mod hash;
 mod plan;

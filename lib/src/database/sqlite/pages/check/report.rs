@@ -102,6 +102,8 @@ pub struct Finding {
     pub rows_at_risk: bool,
     /// Where a page of a table can't be reached: between which rowids its rows were.
     pub rowids: Option<Rowids>,
+    /// The rowids of rows about which a table and an index disagree, up to 100 of each kind of disagreement.
+    pub rows: Vec<i64>,
 }
 
 /// A range of rowids; `None` for an end that nothing tells.
@@ -116,7 +118,7 @@ pub struct Rowids {
 impl Finding {
     pub(super) fn new(kind: FindingKind, loss: Loss, what: impl Into<String>) -> Self {
         let rows_at_risk = matches!(loss, Loss::Rows | Loss::Commits | Loss::Unknown);
-        Self { kind, object: None, page: None, what: what.into(), loss, rows_at_risk, rowids: None }
+        Self { kind, object: None, page: None, what: what.into(), loss, rows_at_risk, rowids: None, rows: Vec::new() }
     }
 
     pub(super) fn of(mut self, object: &str) -> Self {

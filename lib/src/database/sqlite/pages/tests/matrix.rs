@@ -219,6 +219,7 @@ fn an_index_that_does_not_agree_with_its_table_is_found() {
     let report = pages.expect(Kind::IndexMismatch, Some("items_size"), true);
     let found = report.findings.iter().find(|f| f.kind == Kind::IndexMismatch).unwrap();
     assert!(found.what.contains("6000 entries") && found.what.contains("5999 rows"), "{}", found.what);
+    assert!(found.rows == [17] && found.what.ends_with("in the index only: row 17"), "{found:?}");
 
     // The same number, another value: one letter of a title, in the table only.
     let mut pages = Pages::new();
@@ -230,6 +231,7 @@ fn an_index_that_does_not_agree_with_its_table_is_found() {
     pages.page(page)[offset] = b'S';
     let report = pages.expect(Kind::IndexMismatch, Some("items_title"), true);
     assert_eq!(report.indices_compared, 2);
+    assert!(report.findings[0].rows.len() == 1 && report.findings[0].what.contains("not the same: row "));
     assert!(report.findings.iter().all(|f| f.object.as_deref() == Some("items_title")));
 }
 
