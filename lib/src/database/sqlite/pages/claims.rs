@@ -25,6 +25,10 @@ impl Claims {
         self.words.get(page as usize / 64).is_some_and(|word| word.fetch_or(bit, Ordering::Relaxed) & bit == 0)
     }
 
+    pub(super) fn is_claimed(&self, page: u32) -> bool {
+        self.words.get(page as usize / 64).is_some_and(|word| word.load(Ordering::Relaxed) & (1 << (page % 64)) != 0)
+    }
+
     pub(super) fn exists(&self, page: u32) -> bool {
         page != 0 && page <= self.count
     }

@@ -36,6 +36,7 @@ pub(super) fn scan(file: &File, cancel: &Cancel) -> std::io::Result<Option<Journ
     let len = file.metadata()?.len();
     let mut scan = JournalScan { super_journal: super_journal(file, len)?, ..JournalScan::default() };
     let (mut at, mut first) = (0, true);
+    let mut content = Vec::new();
     // Every turn goes forward by a sector at least.
     while let Some(header) = read_part::<28>(file, at, len)? {
         let word = |at| be32(&header, at).unwrap_or(0);
@@ -62,7 +63,7 @@ pub(super) fn scan(file: &File, cancel: &Cancel) -> std::io::Result<Option<Journ
         // A journal that was never synced does not count its records: it goes on to its end.
         let promised = count != u32::MAX;
         let count = if promised { u64::from(count) } else { fitting };
-        let mut content = vec![0; scan.page_size as usize + 8];
+        content.resize(scan.page_size as usize + 8, 0);
         let mut ended = false;
         for number in 0..count {
             if number % 1024 == 0 && cancel.is_requested() {

@@ -14,8 +14,8 @@ use super::walk::{Here, Worker};
 
 /// Of one record, what lies in overflow pages and is hashed: more is not held in memory, and not compared.
 const GATHER_MAX: u64 = 16 << 20;
-/// A longer header is none: it would be that of a table with more columns than any.
-const HEADER_MAX: usize = 400_000;
+/// A longer header is not read: no table of SQLite's own limits has so many columns.
+const HEADER_MAX: usize = 64 << 10;
 
 impl Worker<'_> {
     /// A row: its chain is claimed, its shape checked, and it is added to the sums of the indices.
@@ -143,6 +143,10 @@ impl Worker<'_> {
         let header = header_len(payload.local).ok_or("it has no header")?;
         if header <= payload.local.len() as u64 || payload.overflow == 0 {
             return read_fields(payload.local, payload.total, fields);
+        }
+        // A chain is read for a header once at most: what is somebody's already is not this one's.
+        if self.check.pages.is_claimed(payload.overflow) {
+            return Err("its header goes on in a page that has a use already");
         }
         let len = usize::try_from(header).ok().filter(|len| *len <= HEADER_MAX).ok_or("its header is too long")?;
         let bytes = bytes_of(self.check.image, payload, len).map_err(|_| "its header can't be read")?;

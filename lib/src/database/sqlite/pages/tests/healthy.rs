@@ -93,6 +93,21 @@ fn every_kind_of_table_in_every_format_is_clean() {
 }
 
 #[test]
+fn records_whose_header_is_longer_than_a_page_are_read() {
+    let columns: Vec<String> = (0..1500).map(|n| format!("c{n}")).collect();
+    let place = Place::new(&format!(
+        "PRAGMA page_size=512; CREATE TABLE wide({}); CREATE INDEX first ON wide(c3, c700); CREATE INDEX last ON wide(c1400);
+         CREATE INDEX many ON wide({});
+         WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 40)
+         INSERT INTO wide(c0, c3, c699, c700, c1400, c1499) SELECT i, 'x' || i, randomblob(i * 90), i * 2.5, i * i, i FROM n;",
+        columns.join(","),
+        columns[600..900].join(",")
+    ));
+    let report = assert_clean(&place, "wide");
+    assert_eq!((report.indices_compared, report.trees[1].entries), (3, 40));
+}
+
+#[test]
 fn reserved_bytes_are_no_part_of_a_page() {
     for (page_size, reserved) in [(512_usize, 32_u8), (4096, 8), (65536, 255), (1024, 255)] {
         let place = Place::new(&format!("PRAGMA page_size={page_size}; CREATE TABLE t(x); DROP TABLE t; VACUUM;"));
