@@ -22,6 +22,12 @@ pub(crate) const STORIES: &[Story] = &[
     }),
     ("process: what is started again inherits no descriptor, mask or priority (command)", || inherits(Kind::Command)),
     ("process: what the guard starts again inherits no descriptor", guard_inherits),
+    ("process: a stop out of a sandbox, in which it would be started again, is refused (pid file)", || {
+        sandboxed(Kind::PidFile);
+    }),
+    ("process: a stop out of a sandbox, in which it would be started again, is refused (command)", || {
+        sandboxed(Kind::Command);
+    }),
 ];
 
 fn never_ready(kind: Kind) {
@@ -129,4 +135,24 @@ fn guard_inherits() {
     daemon.record.wait_for_commits(2, QUICK);
     assert_inherits_nothing(&daemon);
     daemon.assert_back_and_end(old);
+}
+
+fn sandboxed(kind: Kind) {
+    let daemon = Daemon::start(kind, "p-sandbox", "");
+    let pid = daemon.pid();
+    let sandboxes: [(&[&str], &str); 3] = [
+        (&["unshare", "--mount"], "namespace"),
+        (&["setpriv", "--no-new-privs"], "NoNewPrivileges"),
+        (&["setpriv", "--bounding-set=-net_raw"], "capabilities"),
+    ];
+    for (sandbox, why) in sandboxes {
+        let mut command = Command::new(sandbox[0]);
+        command.args(&sandbox[1..]).arg(program("svc-ctl")).arg("restart").args(&daemon.flags);
+        let outcome = run(command, QUICK).expect(22);
+        assert!(outcome.stderr.contains(why), "{outcome:?}");
+    }
+    daemon.wait_clean();
+    assert!(daemon.record.events().iter().all(|event| event.what != "signal"));
+    daemon.record.wait_for_commits(2, QUICK);
+    assert!(signal(pid, Signal::USR1) && ended(pid, QUICK));
 }

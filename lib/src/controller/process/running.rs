@@ -144,8 +144,11 @@ impl Running {
     /// The main process is asked; where it is gone, whoever it left behind. Refused where the service is a manager's, or
     /// could not be started again from here as it was.
     pub(super) fn request_stop(&self, main: Option<&ProcessId>) -> Result<(), ControllerError> {
-        if let Some(reason) = main.and_then(|main| foreign_unit(main).map(of_unit).or_else(|| why_not_from_here(main)))
-        {
+        let like_us =
+            |why: String| format!("{why}, and would be started again like this program: run it outside of that");
+        let reason =
+            main.and_then(|main| foreign_unit(main).map(of_unit).or_else(|| why_not_from_here(main).map(like_us)));
+        if let Some(reason) = reason {
             return Err(ControllerError::Unsafe { action: "stop", service: self.label.clone(), reason });
         }
         self.note_stop_request();
