@@ -25,7 +25,8 @@ pub struct Column {
 pub struct TableShape {
     /// The columns, in the order of the definition.
     pub columns: Vec<Column>,
-    /// Which columns a record has, in its order.
+    /// Which columns a record has, in its order. A record may end before the last of them: the others have their
+    /// column's default then, having been added later.
     pub stored: Vec<usize>,
     /// The column that is another name for the rowid; its field in the record is NULL.
     pub rowid_alias: Option<usize>,

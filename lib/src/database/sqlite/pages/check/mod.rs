@@ -63,6 +63,10 @@ const PROGRESS_GRAIN: u64 = 1024;
 /// Checks the database at `path` with what lies beside it; all of it is left as it is. The database may be damaged,
 /// and may be in use: [`View`] tells how a consistent view is had, and [`Report::consistency`] which it was.
 ///
+/// Lost commits are found by the evidence that they left in the log or in its `-shm`. Some losses leave none: a log that
+/// was cut or deleted together with its `-shm`, a whole older database without a log, and a hot journal that was removed
+/// before its transaction had come into the file.
+///
 /// Memory: one bit a page, 8 bytes for each page in the log, and some hundred KiB for each thread and for the schema.
 ///
 /// # Errors
