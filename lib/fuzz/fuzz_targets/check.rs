@@ -28,11 +28,11 @@ fuzz_target!(|data: &[u8]| {
         rest = after.get(CUT.len()..).unwrap_or_default();
     }
     let cancel = Cancel::new().expect("a descriptor");
-    let options = CheckOptions { threads: Some(1), ..CheckOptions::default() };
+    let options = CheckOptions { threads: Some(1), own: true, ..CheckOptions::default() };
     let Ok(report) = check(&db, &options, &cancel, &Silent) else {
         return;
     };
-    let Ok(view) = View::open(&db, false, options.hold_max, &cancel) else {
+    let Ok(view) = View::open_own(&db, &cancel) else {
         return;
     };
     for (first, last) in report.never_used.iter().take(10) {

@@ -6,6 +6,7 @@
 //! | open in a rollback mode | the file without a lock, compared at the end; or under SHARED | nothing; or writers wait |
 //! | open, with a hot journal | the file with the journal's pages, under SHARED | nobody rolls back while it lasts |
 //! | not open | the file with what its log or its journal has, compared at the end | nothing |
+//! | a copy of our own | the same, without a lock and without a comparison | - |
 //!
 //! Nothing is written, and no file appears.
 
@@ -41,6 +42,8 @@ pub enum Consistency {
     Compared,
     /// Nobody had it open; nobody wrote meanwhile.
     Quiet,
+    /// The caller said that nobody else knows the files.
+    Own,
 }
 
 /// What lay beside the database, as it was read.
@@ -77,6 +80,15 @@ pub(super) enum Log {
     Ignore,
 }
 
+/// Whose the files are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Whose {
+    /// A service's; whether its writers wait until the view is dropped.
+    Service { hold: bool },
+    /// Ours alone.
+    Own,
+}
+
 impl View {
     /// Opens a database that may be damaged, and may be in use.
     ///
@@ -87,18 +99,28 @@ impl View {
     /// [`SqliteError::InFlight`] and [`SqliteError::Locks`] where no consistent view can be had; that it is no
     /// database at all; what the files refuse.
     pub fn open(path: &Path, hold: bool, wait_max: Duration, cancel: &Cancel) -> Result<Self, SqliteError> {
-        Self::open_with(path, hold, wait_max, Log::Use, cancel)
+        Self::open_with(path, Whose::Service { hold }, wait_max, Log::Use, cancel)
+    }
+
+    /// Opens a copy that nobody else knows: at once, and without a lock.
+    ///
+    /// # Errors
+    /// That it is no database at all; what the files refuse.
+    pub fn open_own(copy: &Path, cancel: &Cancel) -> Result<Self, SqliteError> {
+        Self::open_with(copy, Whose::Own, Duration::ZERO, Log::Use, cancel)
     }
 
     pub(super) fn open_with(
         path: &Path,
-        hold: bool,
+        whose: Whose,
         wait_max: Duration,
         log: Log,
         cancel: &Cancel,
     ) -> Result<Self, SqliteError> {
-        let member = member(path)?;
-        settle(std::iter::once(&member).filter(|member| !matches!(member.usage, Usage::Wal(_))), cancel, path)?;
+        let own = whose == Whose::Own;
+        let member = member(path, own)?;
+        let unsettled = std::iter::once(&member).filter(|member| !own && !matches!(member.usage, Usage::Wal(_)));
+        settle(unsettled, cancel, path)?;
         let until = Instant::now() + wait_max;
         let mut logs = Logs::default();
         let mut how = Consistency::Quiet;
@@ -111,14 +133,17 @@ impl View {
             logs.witness = shm::read(shm.file()).at("read", shm.path())?.map(|witness| Witness { mark, ..witness });
             pages = Some(mark.pages).filter(|pages| *pages > 0);
         } else {
-            lock_together(&[member.shared()], until, cancel)?;
+            if !own {
+                lock_together(&[member.shared()], until, cancel)?;
+            }
             logs.hot = member.has_hot_journal()?;
         }
         let (stamps, counter) = (member.stamps()?, counter_of(&member));
         let racy = stamps[0].is_none_or(|stamp| now().saturating_sub(stamp.last_change()) < STAMP_GRAIN);
         match &member.usage {
             Usage::Wal(_) => {}
-            Usage::Rollback if hold || logs.hot => how = Consistency::ReadLock,
+            _ if own => how = Consistency::Own,
+            Usage::Rollback if logs.hot || whose == (Whose::Service { hold: true }) => how = Consistency::ReadLock,
             usage => {
                 member.db.unlock(DB_SHARED)?;
                 if matches!(usage, Usage::Rollback) {
@@ -182,13 +207,14 @@ impl View {
                 Ok(same)
             }
             // Who opened it meanwhile and changed nothing, did not disturb.
+            Consistency::Own => Ok(true),
             Consistency::Quiet => Ok(self.member.stamps()? == self.stamps && !self.racy),
         }
     }
 }
 
 /// As a snapshot has it, but also for a header that is damaged.
-fn member(path: &Path) -> Result<Member, SqliteError> {
+fn member(path: &Path, own: bool) -> Result<Member, SqliteError> {
     let identity = match identify(path) {
         Err(SqliteError::NotSqlite { .. }) => None,
         other => Some(other?),
@@ -207,7 +233,7 @@ fn member(path: &Path) -> Result<Member, SqliteError> {
             application_id: 0,
         },
     };
-    let usage = usage_of(path, &db, identity.journal_mode)?;
+    let usage = if own { Usage::Quiet } else { usage_of(path, &db, identity.journal_mode)? };
     Ok(Member { index: 0, path: path.to_owned(), db, identity, usage })
 }
 

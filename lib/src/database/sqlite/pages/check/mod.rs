@@ -34,7 +34,7 @@ use super::super::error::SqliteError;
 use super::claims::Claims;
 use super::image::Image;
 use super::schema::Schema;
-use super::view::{Consistency, Log, View};
+use super::view::{Consistency, Log, View, Whose};
 use crate::progress::{Cancel, Observer};
 
 /// How a check is made.
@@ -44,13 +44,15 @@ pub struct CheckOptions {
     pub threads: Option<usize>,
     /// Findings that are told one by one; all are counted.
     pub findings_max: usize,
+    /// The files are a copy that nobody else knows: no lock is taken and nothing is waited for.
+    pub own: bool,
     /// How long writers in a rollback mode may be kept waiting, and how long locks of others are waited for.
     pub hold_max: Duration,
 }
 
 impl Default for CheckOptions {
     fn default() -> Self {
-        Self { threads: None, findings_max: 1000, hold_max: Duration::from_secs(2) }
+        Self { threads: None, findings_max: 1000, own: false, hold_max: Duration::from_secs(2) }
     }
 }
 
@@ -81,7 +83,8 @@ pub fn check(
     let mut hold = false;
     for attempt in 1..=ATTEMPTS_MAX {
         let began = Instant::now();
-        let view = match View::open(path, hold, options.hold_max, cancel) {
+        let whose = if options.own { Whose::Own } else { Whose::Service { hold } };
+        let view = match View::open_with(path, whose, options.hold_max, Log::Use, cancel) {
             // It may be about to be opened, closed or replaced.
             Err(SqliteError::InFlight { .. }) if attempt < ATTEMPTS_MAX => continue,
             other => other?,
@@ -95,11 +98,12 @@ pub fn check(
             hold = true;
             continue;
         }
-        let takes_log = view.consistency() == Consistency::Quiet && report.wal.as_ref().is_some_and(|w| w.frames > 0);
+        let nobody = matches!(view.consistency(), Consistency::Quiet | Consistency::Own);
+        let takes_log = nobody && report.wal.as_ref().is_some_and(|w| w.frames > 0);
         drop(view);
         if takes_log && report.findings.iter().any(|finding| finding.kind < FindingKind::WalHeader) {
             observer.step("checking without the log");
-            let alone = View::open_with(path, false, options.hold_max, Log::Ignore, cancel)?;
+            let alone = View::open_with(path, whose, options.hold_max, Log::Ignore, cancel)?;
             let without = check_view(path, &alone, options, cancel, observer)?;
             if !without.findings.iter().any(|finding| finding.kind < FindingKind::WalHeader) {
                 let what =

@@ -56,6 +56,9 @@ fn assert_clean(place: &Place, what: &str) -> Report {
     let before = place.contents();
     let report = place.check();
     assert_eq!(report.findings, [], "{what}");
+    let own = place.check_own();
+    assert_eq!(own.consistency, Consistency::Own);
+    assert_eq!((&own.findings, &own.trees, &own.uses), (&report.findings, &report.trees, &report.uses), "{what}");
     assert_eq!(place.contents(), before, "{what}: something was written");
     assert_eq!(integrity(&place.db), Vec::<String>::new(), "{what}");
     let connection = Connection::open(&place.db).unwrap();

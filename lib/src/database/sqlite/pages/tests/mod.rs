@@ -53,6 +53,12 @@ impl Place {
         check(&self.db, &options, &self.cancel, &Silent).unwrap()
     }
 
+    /// As a copy that nobody else knows.
+    fn check_own(&self) -> Report {
+        let options = CheckOptions { own: true, ..CheckOptions::default() };
+        check(&self.db, &options, &self.cancel, &Silent).unwrap()
+    }
+
     /// Names and contents of everything in the directory.
     fn contents(&self) -> Vec<(PathBuf, Vec<u8>)> {
         let items = std::fs::read_dir(self.dir.path()).unwrap().map(|item| item.unwrap().path());

@@ -116,7 +116,7 @@ fn campaign(rounds: usize) {
             let what = format!("{page_size} {encoding} {vacuum}: {what}");
             std::fs::write(&place.db, &bytes).unwrap();
             let began = Instant::now();
-            let report = place.check();
+            let report = place.check_own();
             assert!(began.elapsed() < Duration::from_secs(20), "{what}: it took {:?}", began.elapsed());
             assert_eq!(std::fs::read(&place.db).unwrap(), bytes);
             let theirs: Vec<String> = integrity(&place.db).into_iter().filter(|line| !is_beyond_us(line)).collect();
