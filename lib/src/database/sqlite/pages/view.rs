@@ -206,8 +206,8 @@ impl View {
                 self.member.db.unlock(DB_SHARED)?;
                 Ok(same)
             }
-            // Who opened it meanwhile and changed nothing, did not disturb.
             Consistency::Own => Ok(true),
+            // Who opened it meanwhile and changed nothing, did not disturb.
             Consistency::Quiet => Ok(self.member.stamps()? == self.stamps && !self.racy),
         }
     }

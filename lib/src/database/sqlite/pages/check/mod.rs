@@ -67,7 +67,7 @@ const PROGRESS_GRAIN: u64 = 1024;
 ///
 /// Lost commits are found by the evidence that they left in the log or in its `-shm`. Some losses leave none: a log that
 /// was cut or deleted together with its `-shm`, a whole older database without a log, and a hot journal that was removed
-/// before its transaction had come into the file.
+/// where the pages of its transaction happen to fit those of before.
 ///
 /// Memory: one bit a page, 8 bytes for each page in the log, and some hundred KiB for each thread and for the schema.
 ///
