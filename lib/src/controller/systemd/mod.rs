@@ -214,19 +214,25 @@ impl ServiceController for SystemdUnit {
 
     fn state(&self) -> Result<ServiceState, ControllerError> {
         const ACTION: &str = "look at";
+        // Before the unit is looked at: what a job that ends in between did is seen only at the next look.
+        let start_job = self.memory().start_job.clone();
+        let start_result = start_job.as_deref().and_then(|job| self.watch.job_result(job));
         let unit = self.unit(ACTION)?;
         let mut state = state::state_of(&unit).map_err(|error| self.failed_io(ACTION, &error))?;
-        let memory = self.memory();
+        let mut memory = self.memory();
         if state.run.is_none() {
             state.run.clone_from(&memory.run);
         }
-        // A start that systemd accepted and then refused leaves the unit as if nobody had asked.
-        if state.activity == Activity::Down
-            && let Some(result) = memory.start_job.as_deref().and_then(|job| self.watch.job_result(job))
-            && !matches!(result.as_str(), "done" | "canceled")
-        {
-            state.activity = Activity::Failed;
-            state.detail = format!("{}, its start was refused: {}", state.detail, job_result_for_people(&result));
+        match (state.activity, start_result.as_deref()) {
+            (_, Some("done" | "canceled")) => memory.start_job = None,
+            // Accepted, and not begun yet: the unit looks as if nobody had asked.
+            (Activity::Down, None) if start_job.is_some() => state.activity = Activity::Starting,
+            // Accepted and then refused: the same.
+            (Activity::Down, Some(result)) => {
+                state.activity = Activity::Failed;
+                state.detail = format!("{}, its start was refused: {}", state.detail, job_result_for_people(result));
+            }
+            _ => {}
         }
         Ok(state)
     }
