@@ -79,14 +79,25 @@ impl Queue {
             self.len.store(inner.waiting.len(), Ordering::Relaxed);
             inner.active += 1;
             drop(inner);
+            let _active = Active { queue: self };
             work(task);
-            let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-            inner.active -= 1;
-            let over = inner.active == 0 && inner.waiting.is_empty();
-            drop(inner);
-            if over {
-                self.changed.notify_all();
-            }
+        }
+    }
+}
+
+/// A task that is worked on: those who wait hear of its end, even of a bad one.
+struct Active<'a> {
+    queue: &'a Queue,
+}
+
+impl Drop for Active<'_> {
+    fn drop(&mut self) {
+        let mut inner = self.queue.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.active -= 1;
+        let over = inner.active == 0 && inner.waiting.is_empty();
+        drop(inner);
+        if over {
+            self.queue.changed.notify_all();
         }
     }
 }
