@@ -33,6 +33,10 @@ pub struct Entry {
     /// Databases that are being replaced.
     #[serde(default)]
     pub replacements: Vec<Replacement>,
+    /// Directories of ours beside the databases, with copies that nobody needs once the operation is over. An entry
+    /// that has them has nothing else.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub staging: Vec<RawPath>,
 }
 
 /// How far we are with one service. Each stage is recorded *before* the step it names.

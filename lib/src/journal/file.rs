@@ -4,10 +4,12 @@ use std::path::{Path, PathBuf};
 
 use super::entry::{Entry, JOURNAL_VERSION};
 use crate::failure::{Failure, FailureKind};
-use crate::world::disk::{AtPath, DiskError, create_private_dir, remove_durably, write_durably};
+use crate::world::ProcessId;
+use crate::world::disk::{AtPath, DiskError, create_private_dir, remove_durably, write_durably, write_durably_by};
 
 /// An entry larger than this was not written by us.
 const ENTRY_LEN_MAX: u64 = 4 << 20;
+const TEMPORARY: &str = ".svckit-tmp";
 
 /// Why the journal can't be written or read.
 #[derive(Debug, thiserror::Error)]
@@ -76,9 +78,25 @@ impl Journal {
     /// When it can't be written: nothing may be stopped then.
     pub fn create(&self, entry: Entry) -> Result<OpenEntry, JournalError> {
         create_private_dir(&self.directory)?;
+        self.sweep();
         let open = OpenEntry { path: self.path_of(&entry), entry };
-        open.write()?;
+        let temporary = self.directory.join(first_temporary(&open.entry));
+        // 0600: an entry may hold a service's command line and environment.
+        write_durably_by(&temporary, &open.path, &open.bytes()?, 0o600)?;
         Ok(open)
+    }
+
+    /// Removes what programs left that died while they wrote their first entry. The name of such a file says whose it
+    /// is; one whose owner lives is left alone. Best effort: only a whole file has the name that counts.
+    pub fn sweep(&self) {
+        let Ok(listing) = std::fs::read_dir(&self.directory) else { return };
+        for item in listing.filter_map(Result::ok) {
+            let name = item.file_name();
+            let is_abandoned = owner_of_temporary(&name.to_string_lossy()).is_some_and(|owner| !owner.is_alive());
+            if is_abandoned && let Err(error) = std::fs::remove_file(item.path()) {
+                tracing::warn!(%error, path = %item.path().display(), "a temporary file could not be removed");
+            }
+        }
     }
 
     /// All entries, oldest first; one that can't be read is an error in its place, and hides no other.
@@ -174,11 +192,31 @@ impl OpenEntry {
     }
 
     fn write(&self) -> Result<(), JournalError> {
-        let bytes = serde_json::to_vec_pretty(&self.entry)
-            .map_err(|e| JournalError::Malformed { path: self.path.clone(), reason: e.to_string() })?;
-        // 0600: an entry may hold a service's command line and environment.
-        Ok(write_durably(&self.path, &bytes, 0o600)?)
+        Ok(write_durably(&self.path, &self.bytes()?, 0o600)?)
     }
+
+    fn bytes(&self) -> Result<Vec<u8>, JournalError> {
+        serde_json::to_vec_pretty(&self.entry)
+            .map_err(|e| JournalError::Malformed { path: self.path.clone(), reason: e.to_string() })
+    }
+}
+
+/// Until an entry has its name, nothing else tells whose it is: what it says may be cut off. Later temporary files go
+/// with the entry.
+fn first_temporary(entry: &Entry) -> String {
+    let ProcessId { pid, start_ticks, boot_id } = &entry.owner;
+    format!(".{}.json.{pid}.{start_ticks}.{boot_id}{TEMPORARY}", entry.id)
+}
+
+fn owner_of_temporary(name: &str) -> Option<ProcessId> {
+    let (entry, owner) = name.strip_prefix('.')?.strip_suffix(TEMPORARY)?.split_once(".json.")?;
+    entry.parse::<super::EntryId>().ok()?;
+    let mut parts = owner.splitn(3, '.');
+    Some(ProcessId {
+        pid: parts.next()?.parse().ok()?,
+        start_ticks: parts.next()?.parse().ok()?,
+        boot_id: parts.next().filter(|boot| !boot.is_empty())?.to_owned(),
+    })
 }
 
 #[cfg(test)]
@@ -196,7 +234,26 @@ mod tests {
             lock_keys: Vec::new(),
             services: Vec::new(),
             replacements: Vec::new(),
+            staging: Vec::new(),
         }
+    }
+
+    #[test]
+    fn a_first_entry_that_was_cut_off_goes_when_its_owner_is_dead() {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = Journal::at(dir.path());
+        let alive = entry("20260101T000000Z-000003");
+        let mut dead = alive.clone();
+        dead.owner.start_ticks += 1;
+        let others = [".20260101T000000Z-000003.json.svckit-tmp", ".20260101T000000Z-000003.json.1.x.boot.svckit-tmp"]
+            .map(str::to_owned);
+        for name in [first_temporary(&alive), first_temporary(&dead)].iter().chain(&others) {
+            std::fs::write(dir.path().join(name), b"{").unwrap();
+        }
+        journal.sweep();
+        assert!(dir.path().join(first_temporary(&alive)).exists());
+        assert!(!dir.path().join(first_temporary(&dead)).exists());
+        assert!(others.iter().all(|name| dir.path().join(name).exists()), "nobody can tell whose they are");
     }
 
     #[test]

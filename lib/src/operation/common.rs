@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::error::{During, OperationError};
 use super::resume::replay_entry;
+use super::staging;
 use crate::controller::ServiceController;
 use crate::failure::FailureKind;
 use crate::journal::Journal;
@@ -43,7 +44,10 @@ pub(super) fn begin(
 
 fn recover(context: &Context, lock: &OperationLock, what: &str) -> Result<(), OperationError> {
     let journal = Journal::at(context.dirs.journal());
-    for entry in journal.entries().during(what)? {
+    journal.sweep();
+    let mut entries = journal.entries().during(what)?;
+    staging::last(&mut entries);
+    for entry in entries {
         let entry = match entry {
             Ok(entry) => entry,
             // It may name this very service: going on could stop what that entry would have to start.

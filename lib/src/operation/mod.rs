@@ -11,6 +11,7 @@ mod lifecycle;
 mod request;
 mod restore;
 mod resume;
+mod staging;
 mod store;
 mod verification;
 

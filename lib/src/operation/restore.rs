@@ -1,20 +1,20 @@
 //! Restore: choose, extract and check beside the target, quiesce, keep what is replaced, roll forward, resume.
 
 use std::fs::DirBuilder;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::common::{begin, lock_keys, milliseconds, real_path, refused};
 use super::error::{During, OperationError};
 use super::lifecycle::stop_plan;
 use super::request::{RestoreReport, RestoreRequest, ServiceOptions};
 use super::resume::{replay_entry, resumed};
+use super::staging;
 use crate::archive::{Backup, Payload, PayloadKind, Store};
 use crate::controller::{ServiceController, ServiceSpec};
 use crate::database::sqlite::{self, replace};
 use crate::failure::FailureKind;
-use crate::journal::{Entry, JOURNAL_VERSION, Journal, Replacement};
+use crate::journal::{Entry, JOURNAL_VERSION, Journal, OpenEntry, Replacement};
 use crate::lock::OperationLock;
 use crate::name::BackupId;
 use crate::quiesce::{Context, Quiesced, ResumeMode, quiesce};
@@ -62,16 +62,16 @@ pub fn restore(
     let keys = lock_keys(service, &targets)?;
     let label = service.map_or_else(|| request.target.to_string(), |service| service.label());
     let lock = begin(context, "restore", &label, &keys, request.service.wait)?;
-    sweep_staging(&items);
+    items.iter().for_each(|item| staging::sweep(&item.target));
+    let directories: Vec<PathBuf> = items.iter().map(|item| item.staging.clone()).collect();
+    let mut staging = Some(staging::announce(context, &lock, &directories, &what)?);
     let staged = stage(context, &backup, &items, &what);
     let done = staged.and_then(|()| match service {
-        Some(service) => with_service(context, &lock, service, request, &items, &mut report, &what),
+        Some(service) => with_service(context, &lock, service, request, &items, &mut staging, &mut report, &what),
         None => without_service(context, &lock, &items, &mut report, &what),
     });
-    // A replacement that was interrupted still needs its staged file: resume finishes it.
-    if !matches!(done, Err(OperationError::NotBack { .. })) {
-        sweep_staging(&items);
-    }
+    // What an interrupted replacement still needs stays: resume finishes that first.
+    clear(&mut staging);
     done?;
     unpack_files(context, &backup, request, &mut report, &what)?;
     Ok(report)
@@ -137,39 +137,11 @@ fn items(backup: &Backup, request: &RestoreRequest, what: &str) -> Result<Vec<It
             let reason = format!("two databases of the backup have the name {}", target.display());
             return Err(refused(what, reason, FailureKind::Usage));
         }
-        let staging = staging_dir(&target, &backup.manifest().id);
+        let staging = staging::directory_for(&target, &backup.manifest().id);
         let staged = staging.join(Backup::extracted_name(payload));
         items.push(Item { payload: payload.clone(), target, staging, staged });
     }
     Ok(items)
-}
-
-const STAGING_SUFFIX: &[u8] = b".svckit-restore";
-
-/// On the file system of the target, so that a rename can put the database in place.
-fn staging_dir(target: &Path, id: &BackupId) -> PathBuf {
-    let mut name = std::ffi::OsString::from(".");
-    name.push(target.file_name().unwrap_or_default());
-    name.push(format!(".{id}"));
-    name.push(std::ffi::OsStr::from_bytes(STAGING_SUFFIX));
-    parent_of(target).join(name)
-}
-
-/// Removes the staging of this and of earlier attempts. The lock of the database is held: none is in use.
-fn sweep_staging(items: &[Item]) {
-    for item in items {
-        let mut prefix = std::ffi::OsString::from(".");
-        prefix.push(item.target.file_name().unwrap_or_default());
-        prefix.push(".");
-        let Ok(listing) = std::fs::read_dir(parent_of(&item.target)) else { continue };
-        for path in listing.filter_map(Result::ok).map(|entry| entry.path()) {
-            let name = path.file_name().unwrap_or_default().as_bytes();
-            let ours = name.starts_with(prefix.as_bytes()) && name.ends_with(STAGING_SUFFIX);
-            if ours && let Err(error) = std::fs::remove_dir_all(&path) {
-                tracing::warn!(%error, path = %path.display(), "a staging directory could not be removed");
-            }
-        }
-    }
 }
 
 /// Extracts every database beside its target and checks it there, while the service still runs.
@@ -198,12 +170,14 @@ fn prepare(items: &[Item], id: &BackupId, what: &str) -> Result<Vec<Replacement>
     Ok(prepared)
 }
 
+#[allow(clippy::too_many_arguments, reason = "one step of one story, cut out of it")]
 fn with_service(
     context: &Context,
     lock: &OperationLock,
     service: &dyn ServiceController,
     request: &RestoreRequest,
     items: &[Item],
+    staging: &mut Option<OpenEntry>,
     report: &mut RestoreReport,
     what: &str,
 ) -> Result<(), OperationError> {
@@ -231,6 +205,7 @@ fn with_service(
             return Err(OperationError::NotBack { service, reason, work: None });
         }
         Err(error) => {
+            clear(staging);
             return Err(match quiesced.resume() {
                 Ok(_) => error,
                 Err(not_back) => OperationError::NotBack {
@@ -242,6 +217,8 @@ fn with_service(
         }
     };
     report.kept = kept(&replaced);
+    // Before the service's own entry goes, and the guard with it: one of both is always there to clear it.
+    clear(staging);
     let (since, was_up) = (quiesced.since(), quiesced.was_up());
     let returned = quiesced.resume();
     report.downtime_ms = was_up.then(|| milliseconds(since.elapsed()));
@@ -255,6 +232,14 @@ fn with_service(
             reason: not_back.reason,
             work: Some(format!("{} is in place; what it replaced is in {}", report.backup, shown(&report.kept))),
         }),
+    }
+}
+
+fn clear(staging: &mut Option<OpenEntry>) {
+    if let Some(entry) = staging.take()
+        && let Err(error) = staging::clear(entry)
+    {
+        tracing::warn!(%error, "the staging could not be cleared; the next resume does");
     }
 }
 
@@ -302,6 +287,7 @@ fn without_service(
             lock_keys: lock.keys().cloned().collect(),
             services: Vec::new(),
             replacements: prepared.clone(),
+            staging: Vec::new(),
         })
         .during(what)?;
     replay_entry(entry, ResumeMode::Now)?;

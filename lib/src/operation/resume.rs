@@ -6,9 +6,10 @@ use std::time::Duration;
 use super::common::refused;
 use super::error::{During, OperationError};
 use super::request::{ResumeReport, Resumed};
+use super::staging;
 use crate::database::sqlite::replace;
 use crate::failure::{Failure, FailureKind};
-use crate::journal::{Journal, OpenEntry};
+use crate::journal::{Journal, JournalError, OpenEntry};
 use crate::lock::{Holder, LockError, OperationLock, Wait};
 use crate::quiesce::{Context, GuardWake, ResumeMode, Return, guard_wait, is_left_stopped, parse_owner, replay};
 use crate::world::raw_path::RawPath;
@@ -33,7 +34,10 @@ pub fn resume(context: &Context, at_boot: bool) -> Result<ResumeReport, Operatio
     let mut report = ResumeReport { services: Vec::new(), replaced: Vec::new(), left: Vec::new() };
     let mut failed = None;
     let mut unreadable = None;
-    for entry in journal.entries().during("read the journal")? {
+    journal.sweep();
+    let mut entries = journal.entries().during("read the journal")?;
+    staging::last(&mut entries);
+    for entry in entries {
         let entry = match entry {
             Ok(entry) if is_left_stopped(&entry) => continue,
             Ok(entry) => entry,
@@ -86,10 +90,18 @@ pub fn guard(
             && !is_left_stopped(&open)
         {
             add(&mut report, replay_entry(open, ResumeMode::Guard)?);
+            clear_staging(&journal, &lock).during(what.as_str())?;
         }
         drop(lock);
     }
     Ok(report)
+}
+
+/// What a dead restore announced under the locks that are held.
+fn clear_staging(journal: &Journal, lock: &OperationLock) -> Result<(), JournalError> {
+    let is_ours = |entry: &OpenEntry| entry.entry().lock_keys.iter().all(|key| lock.keys().any(|held| held == key));
+    let entries = journal.entries()?.into_iter().filter_map(Result::ok);
+    entries.filter(|entry| staging::is_staging(entry) && is_ours(entry)).try_for_each(staging::clear)
 }
 
 fn lock_and_replay(
@@ -114,6 +126,10 @@ fn lock_entry(context: &Context, entry: &OpenEntry, wait: Wait) -> Result<Operat
 /// Databases first, while nothing can start the service; then the services. The caller holds the entry's locks.
 pub(super) fn replay_entry(mut entry: OpenEntry, mode: ResumeMode) -> Result<Replayed, OperationError> {
     let mut replaced = Vec::new();
+    if staging::is_staging(&entry) {
+        staging::clear(entry).during("clear the staging of a restore")?;
+        return Ok(Replayed { services: Vec::new(), replaced });
+    }
     for replacement in entry.entry().replacements.clone() {
         let what = format!("finish the replacement of {}", replacement.target.0.display());
         replace::roll_forward(&replacement).during(what)?;

@@ -114,6 +114,7 @@ fn record(
         lock_keys: lock.keys().cloned().collect(),
         services,
         replacements: Vec::new(),
+        staging: Vec::new(),
     };
     Ok(journal.create(entry)?)
 }

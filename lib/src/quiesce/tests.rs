@@ -76,6 +76,7 @@ impl Bench {
                 lock_keys: service.lock_keys().unwrap(),
                 services: vec![record],
                 replacements: Vec::new(),
+                staging: Vec::new(),
             })
             .unwrap()
     }

@@ -85,8 +85,15 @@ pub fn create_private_dir(dir: &Path) -> Result<(), DiskError> {
 /// # Errors
 /// Whichever step fails; the old content is in place then, unless it was the last fsync that failed.
 pub fn write_durably(path: &Path, bytes: &[u8], mode: u32) -> Result<(), DiskError> {
+    write_durably_by(&temporary_of(path), path, bytes, mode)
+}
+
+/// As [`write_durably`], by a temporary file of that name in the same directory: one whose owner is to be told from it.
+///
+/// # Errors
+/// The same.
+pub fn write_durably_by(temporary: &Path, path: &Path, bytes: &[u8], mode: u32) -> Result<(), DiskError> {
     let parent = parent_of(path);
-    let temporary = temporary_of(path);
     let written = (|| {
         let mut file = OpenOptions::new()
             .write(true)
@@ -94,16 +101,16 @@ pub fn write_durably(path: &Path, bytes: &[u8], mode: u32) -> Result<(), DiskErr
             .truncate(true)
             .mode(mode)
             .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed())
-            .open(&temporary)
-            .at("create", &temporary)?;
-        file.set_permissions(std::fs::Permissions::from_mode(mode)).at("set the mode of", &temporary)?;
-        file.write_all(bytes).at("write to", &temporary)?;
-        file.sync_all().at("sync", &temporary)?;
-        std::fs::rename(&temporary, path).at("rename into place", path)
+            .open(temporary)
+            .at("create", temporary)?;
+        file.set_permissions(std::fs::Permissions::from_mode(mode)).at("set the mode of", temporary)?;
+        file.write_all(bytes).at("write to", temporary)?;
+        file.sync_all().at("sync", temporary)?;
+        std::fs::rename(temporary, path).at("rename into place", path)
     })();
     if written.is_err() {
         // Best effort: the name is reused by the next attempt anyway.
-        drop(std::fs::remove_file(&temporary));
+        drop(std::fs::remove_file(temporary));
     }
     written?;
     sync_dir(parent)
