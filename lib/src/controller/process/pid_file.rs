@@ -1,6 +1,8 @@
 //! A daemon that writes its pid to a file.
 
 use std::cell::RefCell;
+use std::io::Write;
+use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Child;
@@ -18,10 +20,13 @@ use crate::journal::StopMark;
 use crate::lock::LockKey;
 use crate::progress::Cancel;
 use crate::world::disk::{parent_of, write_durably};
-use crate::world::{ProcessId, StopSignal};
+use crate::world::{Pidfd, ProcessId, StopSignal, wait};
 
 /// A started daemon that forks has so long to write its pid file.
 const PID_FILE_WAIT_MAX: Duration = Duration::from_secs(30);
+/// A shell whose input has ended takes milliseconds to end.
+const UNOPENED_END_MAX: Duration = Duration::from_secs(5);
+
 /// A service that is known by its pid file.
 #[derive(Debug)]
 pub struct PidFileService {
@@ -148,7 +153,7 @@ impl PidFileService {
     }
 
     /// Writes the pid file as a launcher does. A full disk keeps no service down: then the file is overwritten where it
-    /// stands, which needs no new block, and at the last removed, so that it names nobody who is dead.
+    /// stands, which needs no new block, and at the last emptied or removed, so that it names nobody who is dead.
     fn take_launchers_part(&self, pid: i32) {
         let content = format!("{pid}\n");
         let mode = std::fs::metadata(&self.path).map_or(0o644, |metadata| metadata.mode() & 0o777);
@@ -163,12 +168,23 @@ impl PidFileService {
             return;
         };
         tracing::warn!(%error, "the pid file could not be replaced");
-        let in_place = std::fs::OpenOptions::new().write(true).truncate(true).open(&self.path);
-        if in_place.and_then(|mut file| std::io::Write::write_all(&mut file, content.as_bytes())).is_err()
+        if overwrite(&self.path, content.as_bytes()).is_err()
             && let Err(error) = std::fs::remove_file(&self.path)
         {
             tracing::warn!(%error, "the pid file could not be removed");
         }
+    }
+
+    /// The child whose gate stays closed ends without having been the service. Until it has, it would look like one.
+    fn end_unopened(&self) {
+        let Some(Started { child: Some(child), process, .. }) = self.started.take() else { return };
+        let until = Instant::now() + UNOPENED_END_MAX;
+        if let Some(Ok(Some(pidfd))) = process.as_ref().map(Pidfd::open)
+            && let Err(error) = wait::readable(&[pidfd.as_fd()], until)
+        {
+            tracing::debug!(%error, "the child at the gate could not be waited for");
+        }
+        reap_later(child);
     }
 
     fn is_starting(&self) -> bool {
@@ -242,7 +258,10 @@ impl ServiceController for PidFileService {
         if by_launcher {
             self.take_launchers_part(pid);
         }
-        gate.open().map_err(|e| failed("start", &label, e))?;
+        if let Err(error) = gate.open() {
+            self.end_unopened();
+            return Err(failed("start", &label, error));
+        }
         // Its end is noticed from here on.
         self.processes().map(drop)
     }
@@ -267,6 +286,17 @@ impl Drop for PidFileService {
             reap_later(child);
         }
     }
+}
+
+/// Not truncated before: that would free the block which a full disk does not give back. What can't be written is
+/// emptied, and stays: a file that is there tells the next start that a launcher has to write it.
+fn overwrite(path: &Path, content: &[u8]) -> std::io::Result<()> {
+    let mut file = std::fs::OpenOptions::new().write(true).open(path)?;
+    if let Err(error) = file.write_all(content) {
+        tracing::warn!(%error, path = %path.display(), "the pid file could not be overwritten, and is emptied");
+        return file.set_len(0);
+    }
+    file.set_len(content.len() as u64)
 }
 
 fn invalid(label: &str, reason: impl Into<String>) -> ControllerError {
