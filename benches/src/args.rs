@@ -55,6 +55,8 @@ enum Command {
     Memory,
     /// What a hot snapshot costs a busy writer
     Stall,
+    /// A check of every page
+    Check,
     /// Remove the generated databases
     Clean,
     /// A service that opens a database and says when it is ready and when it ends
@@ -83,6 +85,7 @@ pub(crate) fn run() -> Outcome<()> {
         Command::Backup => &["backup"],
         Command::Memory => &["memory"],
         Command::Stall => &["stall"],
+        Command::Check => &["check"],
     };
     let own = std::env::current_exe()?;
     let programs = options.programs.unwrap_or_else(|| own.parent().unwrap_or(Path::new(".")).to_owned());

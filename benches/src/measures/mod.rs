@@ -1,6 +1,7 @@
 //! The measures, one per file.
 
 mod backup;
+mod check;
 mod downtime;
 mod memory;
 mod snapshot;
@@ -12,7 +13,7 @@ use crate::bench::Bench;
 use crate::report::Section;
 
 /// In the order of the report.
-pub(crate) const ALL: &[&str] = &["stop", "downtime", "snapshot", "backup", "memory", "stall"];
+pub(crate) const ALL: &[&str] = &["stop", "downtime", "snapshot", "backup", "memory", "stall", "check"];
 
 pub(crate) fn run(name: &str, bench: &Bench) -> Outcome<Section> {
     match name {
@@ -22,6 +23,7 @@ pub(crate) fn run(name: &str, bench: &Bench) -> Outcome<Section> {
         "backup" => backup::measure(bench),
         "memory" => memory::measure(bench),
         "stall" => stall::measure(bench),
+        "check" => check::measure(bench),
         other => Err(format!("no measure is called {other}").into()),
     }
 }

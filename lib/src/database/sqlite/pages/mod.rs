@@ -2,7 +2,7 @@
 //! salvage of rows, stand on. <https://sqlite.org/fileformat2.html>
 //!
 //! Invariants:
-//! - Nothing is written, no file appears, no SQLite connection is opened: see [`View`].
+//! - Nothing is written, no file appears, no SQLite connection is opened on a file: see [`View`].
 //! - Damage is a finding, never a panic and never the end: every number of a file is compared with what it could be
 //!   before it is used, every walk ends at what it has seen before, and no allocation goes by a number of the file.
 //! - Memory does not grow with the database, but for one bit a page and 8 bytes for each page in the log.
