@@ -33,6 +33,9 @@ pub(super) struct Running {
     /// The signals that were sent to this run by us.
     sent: RefCell<BTreeSet<i32>>,
     watch: FileWatch,
+    /// The main process was alive when the look began and dead when it ended: no pidfd of it is held, so nothing else
+    /// would end the next wait.
+    ended_meanwhile: Cell<bool>,
 }
 
 impl Running {
@@ -48,6 +51,7 @@ impl Running {
             settled: Cell::default(),
             sent: RefCell::default(),
             watch,
+            ended_meanwhile: Cell::default(),
         })
     }
 
@@ -95,7 +99,11 @@ impl Running {
     }
 
     pub(super) fn processes(&self, main: Option<&ProcessId>) -> Result<Vec<ProcessId>, ControllerError> {
-        self.family.alive(main, &self.label)
+        let alive = self.family.alive(main, &self.label)?;
+        if main.is_some_and(|main| !alive.contains(main)) {
+            self.ended_meanwhile.set(true);
+        }
+        Ok(alive)
     }
 
     /// `is_starting`: a start of ours has not shown its main process yet.
@@ -171,6 +179,9 @@ impl Running {
 
     /// Waits for a change since the last look at the processes.
     pub(super) fn wait_change(&self, until: Instant, cancel: &Cancel) -> Result<(), ControllerError> {
+        if self.ended_meanwhile.take() {
+            return Ok(());
+        }
         let until = self.settled.get().filter(|settled| *settled > Instant::now()).map_or(until, |at| at.min(until));
         self.watch.attach().map_err(|e| failed("watch", &self.label, e))?;
         loop {

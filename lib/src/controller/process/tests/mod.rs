@@ -176,3 +176,17 @@ fn what_ends_at_once_has_not_started() {
     assert!(!is(&service, Activity::Up));
     wait_until(&service, "failed", || is(&service, Activity::Failed));
 }
+
+#[test]
+fn a_process_that_ends_during_a_look_ends_the_wait_after_it() {
+    let mut child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let main = ProcessId::of(i32::try_from(child.id()).unwrap()).unwrap().unwrap();
+    drop(child.stdin.take());
+    child.wait().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let running = running::Running::new("app".to_owned(), &dir.path().join("pid")).unwrap();
+    running.state(Some(&main), false).unwrap();
+    let until = Instant::now() + BOUND;
+    running.wait_change(until, &Cancel::new().unwrap()).unwrap();
+    assert!(Instant::now() < until, "nothing woke it");
+}
