@@ -1,7 +1,7 @@
 //! Programs killed, and failed, at each of their steps, and what is left then.
 //!
 //! The proof of the sweep itself runs with `cargo test`. The sweeps of our programs are started by `tests/run`, which
-//! builds them before and sets `SVCKIT_SWEEPS=run` (`open`: also those that still find faults); elsewhere they count as not run. `SVCKIT_THOROUGH=1` sweeps every
+//! builds them before and sets `SVCKIT_SWEEPS=run`; elsewhere they count as not run. `SVCKIT_THOROUGH=1` sweeps every
 //! point, `SVCKIT_SEED=N` repeats a sample.
 #![allow(
     clippy::unwrap_used,
@@ -52,19 +52,13 @@ const PLAIN: &[Story] = &[
     ("a fenced backup leaves a whole store and the service as it was", plain::fenced_backup),
     ("a cold backup leaves a whole store and brings the service back", plain::cold_backup),
     ("a restore leaves one whole database and brings the service back", plain::restore),
+    ("a restore over a database with its log leaves one whole database", plain::restore_over_a_log),
     ("an expiry harms no backup that it keeps", plain::expire),
     ("control: a naive backup leaves the service down and half a backup", plain::naive_backup),
     ("control: a naive restore leaves the service down", plain::naive_restore),
     ("control: a naive expiry leaves half a backup", plain::naive_expire),
     ("sixteen processes and one service: never two at once", exclusion::never_two_at_once),
     ("control: sixteen without a common lock overlap", exclusion::without_a_common_lock),
-];
-
-/// They still find faults, or were not seen whole yet: `tests/RESULTS.md` says which. `SVCKIT_SWEEPS=open` runs them too.
-const OPEN: &[Story] = &[
-    ("a cold backup on failing disks brings the service back", plain::cold_backup_on_failing_disks),
-    ("a restore on failing disks brings the service back", plain::restore_on_failing_disks),
-    ("a restore over a database with its log leaves one whole database", plain::restore_over_a_log),
 ];
 
 /// They need loop devices beside.
@@ -77,6 +71,7 @@ const POWER: &[Story] = &[
 const UNITS: &[Story] = &[
     ("a cold backup of a unit brings it back without a trace", units::cold_backup),
     ("a restore of a unit leaves one whole database and brings it back", units::restore),
+    ("a unit comes back from failing disks without a trace", units::failing_disks),
     ("control: a naive backup leaves the unit down", units::naive_backup),
 ];
 
@@ -87,8 +82,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let elsewhere = std::env::var(STORIES).is_ok_and(|value| value == "elsewhere");
     let inside = std::env::var_os(INSIDE).is_some();
-    let sweeps = std::env::var("SVCKIT_SWEEPS").unwrap_or_default();
-    let is_asked = matches!(sweeps.as_str(), "run" | "open");
+    let is_asked = std::env::var("SVCKIT_SWEEPS").is_ok_and(|value| value == "run");
     let is_root = rustix::process::geteuid().is_root();
     if is_asked && is_root && !inside && std::env::var_os(OWN_MOUNTS).is_none() {
         // Whoever starts a container in the meantime would keep our disks mounted. Where this is not possible we go on.
@@ -105,9 +99,6 @@ fn main() -> ExitCode {
         let can_sweep = can_trace && is_asked && is_root;
         let can_cut = can_sweep && !arguments.list && power::can_cut();
         let with = |stories: &'static [Story], can: bool| stories.iter().map(move |story| trial(*story, can));
-        if sweeps == "open" {
-            trials.extend(with(OPEN, can_sweep));
-        }
         trials.extend(with(PROOF, can_trace).chain(with(PLAIN, can_sweep)).chain(with(POWER, can_cut)));
     }
     libtest_mimic::run(&arguments, trials).exit_code()

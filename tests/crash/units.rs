@@ -70,12 +70,13 @@ impl Guarded {
                     return Err(format!("the guard {guard} is still at it after {GUARD_MAX:?}"));
                 }
             }
-            if !self.left().is_empty() {
-                if self.unit.record.events().iter().any(|event| event.what == "signal") {
-                    return Err(format!("the guard left {:?}", self.left()));
+            let left = self.left();
+            if !left.is_empty() {
+                if !is_only_staging(&left) && self.unit.record.events().iter().any(|event| event.what == "signal") {
+                    return Err(format!("the guard left {left:?}"));
                 }
                 by_hand = true;
-                remark = Some("died before its guard waited, with the service untouched; resume cleared what was left");
+                remark = Some("left a copy, or what touched no service; resume cleared it");
             }
         }
         if by_hand {
@@ -116,6 +117,8 @@ impl Fixture for Guarded {
     const ALONE: bool = true;
     // Most calls are messages on the bus, and a point takes a second.
     const SAME_PLACE_MAX: u32 = 2;
+    const POINTS_MAX: usize = 30;
+    const OWN_ROOTS: &[&str] = &["/var/lib/svckit", "/run/svckit", "/run/systemd/system", "/etc/systemd/system"];
 
     fn root(&self) -> &Path {
         &self.unit.directory
@@ -173,7 +176,18 @@ impl Fixture for Guarded {
     }
 }
 
-fn swept(name: &str, work: Work, guard: Guard) -> Tally {
+/// A copy beside the database that nobody uses takes space until the next resume or operation: no guard is needed.
+fn is_only_staging(left: &[String]) -> bool {
+    left.iter().all(|text| {
+        let entry = text.split_once(": ").and_then(|(_, json)| serde_json::from_str::<serde_json::Value>(json).ok());
+        entry.is_some_and(|entry| entry["services"] == serde_json::json!([]) && !entry["staging"].is_null())
+    })
+}
+
+/// Once only: what fails for ever by strace also fails on the runtime's own descriptors, which no disk does.
+const ERRORS: [Fault; 2] = [Fault::Error("ENOSPC"), Fault::Error("EIO")];
+
+fn swept(name: &str, work: Work, guard: Guard, faults: &[Fault]) -> Tally {
     let prepare = move || {
         if guard == Guard::Killed {
             std::fs::create_dir_all(Path::new(DEAD_GUARD).parent().unwrap()).unwrap();
@@ -182,7 +196,7 @@ fn swept(name: &str, work: Work, guard: Guard) -> Tally {
         // Its reload covers the drop-in.
         Guarded::new(work, guard)
     };
-    sweep(name, &[Fault::Kill], prepare)
+    sweep(name, faults, prepare)
 }
 
 /// What a restore of a unit's database relies on after a power cut.
@@ -195,19 +209,26 @@ fn enable_resume_at_boot() {
 }
 
 pub(crate) fn cold_backup() {
-    let alive = swept("unit, cold backup, killed", Work::ColdBackup, Guard::Alive);
-    let killed = swept("unit, cold backup, killed with its guard", Work::ColdBackup, Guard::Killed);
+    let alive = swept("unit, cold backup, killed", Work::ColdBackup, Guard::Alive, &[Fault::Kill]);
+    let killed = swept("unit, cold backup, killed with its guard", Work::ColdBackup, Guard::Killed, &[Fault::Kill]);
     Tally::assert_hold(&[alive, killed]);
 }
 
 pub(crate) fn restore() {
     enable_resume_at_boot();
-    let alive = swept("unit, restore, killed", Work::Restore, Guard::Alive);
-    let killed = swept("unit, restore, killed with its guard", Work::Restore, Guard::Killed);
+    let alive = swept("unit, restore, killed", Work::Restore, Guard::Alive, &[Fault::Kill]);
+    let killed = swept("unit, restore, killed with its guard", Work::Restore, Guard::Killed, &[Fault::Kill]);
     Tally::assert_hold(&[alive, killed]);
 }
 
+pub(crate) fn failing_disks() {
+    enable_resume_at_boot();
+    let backup = swept("unit, cold backup, failed", Work::ColdBackup, Guard::Alive, &ERRORS);
+    let restore = swept("unit, restore, failed", Work::Restore, Guard::Alive, &ERRORS);
+    Tally::assert_hold(&[backup, restore]);
+}
+
 pub(crate) fn naive_backup() {
-    let tally = swept("control: unit, naive backup", Work::Naive, Guard::Alive);
+    let tally = swept("control: unit, naive backup", Work::Naive, Guard::Alive, &[Fault::Kill]);
     tally.assert_fails("the service is not up as before");
 }

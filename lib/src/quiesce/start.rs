@@ -73,7 +73,8 @@ pub(super) fn bring_back(
 
 fn unshield(controller: &(dyn ServiceController + '_)) {
     // A shield that stays is harmless (a finite time-out without a kill) and is in /run: told, no failure.
-    if let Err(error) = controller.unshield() {
+    // Once more, since what failed may be half done: nobody comes back to it once the entry is gone.
+    if let Err(error) = controller.unshield().or_else(|_| controller.unshield()) {
         tracing::warn!(service = controller.label(), %error, "the shield could not be taken off");
     }
 }

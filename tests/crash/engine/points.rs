@@ -124,17 +124,21 @@ fn is_step(call: &Call) -> bool {
 }
 
 /// Every point of a recorded run at which this fault means something.
-pub(crate) fn all(calls: &[Call], fault: Fault, root: &str, thorough: bool) -> Vec<Point> {
+pub(crate) fn all(calls: &[Call], fault: Fault, roots: &[&str], thorough: bool) -> Vec<Point> {
     let mut seen = HashSet::new();
     let applies = |call: &&Call| match fault {
         Fault::Kill => thorough || is_change(call) || is_step(call),
         Fault::Error(_) | Fault::ErrorsFromHere(_) => {
             let reads = READING.contains(&call.name.as_str()) && fault == Fault::Error("EIO");
-            (reads || is_change(call)) && is_below(call, root)
+            (reads || is_change(call)) && roots.iter().any(|root| is_below(call, root))
         }
     };
+    // Every thread's N-th call of a name fails, so an error is only where the first of them is the program's own: the
+    // loader's first read is nobody's disk.
+    let mut first = HashSet::new();
     calls
         .iter()
+        .filter(|call| first.insert((call.name.clone(), call.when)) || fault == Fault::Kill)
         .filter(applies)
         .map(|call| Point { name: call.name.clone(), when: call.when, class: call.class.clone() })
         // Two threads may both have an N-th call of a name; the first to come to it is the one that is interrupted.
@@ -144,8 +148,8 @@ pub(crate) fn all(calls: &[Call], fault: Fault, root: &str, thorough: bool) -> V
 
 /// One point a distinct place, and a sample of the rest. A place is what a call is applied to and what the call before
 /// was applied to, and the first of a run of equal calls; it counts `same_place_max` times, since a journal is written
-/// at each stage, and each stage is a place of its own.
-pub(crate) fn sample(all: Vec<Point>, same_place_max: u32, more: usize, seed: u64) -> Vec<Point> {
+/// at each stage, and each stage is a place of its own. Of more than `points_max` the seed chooses: each day others.
+pub(crate) fn sample(all: Vec<Point>, same_place_max: u32, more: usize, points_max: usize, seed: u64) -> Vec<Point> {
     let mut seen: HashMap<(String, String), u32> = HashMap::new();
     let mut before = String::new();
     let (mut chosen, mut rest) = (Vec::new(), Vec::new());
@@ -156,13 +160,18 @@ pub(crate) fn sample(all: Vec<Point>, same_place_max: u32, more: usize, seed: u6
         before = point.class.clone();
         if is_repeat && *count > 1 || *count > same_place_max { rest.push(point) } else { chosen.push(point) }
     }
-    rest.sort_by_key(|point| {
+    let by_seed = |point: &Point| {
         let mut hasher = DefaultHasher::new();
         (seed, point).hash(&mut hasher);
         hasher.finish()
-    });
+    };
+    rest.sort_by_key(by_seed);
     rest.truncate(more);
     chosen.extend(rest);
+    if chosen.len() > points_max {
+        chosen.sort_by_key(by_seed);
+        chosen.truncate(points_max);
+    }
     chosen
 }
 
@@ -177,14 +186,15 @@ pub(crate) mod tests {
 
     pub(crate) fn a_sample_has_every_place_and_every_stage_and_a_seed_repeats_it() {
         let calls: Vec<Call> = (0..40).map(|n| call("write", n, if n == 20 { "/r/b" } else { "/r/a" }, "")).collect();
-        let all = all(&calls, Fault::Kill, "/r", false);
+        let all = all(&calls, Fault::Kill, &["/r"], false);
         assert_eq!(all.len(), 40);
-        let one = sample(all.clone(), 6, 3, 7);
+        let one = sample(all.clone(), 6, 3, 40, 7);
         let whens: Vec<u32> = one.iter().map(|point| point.when).collect();
         assert_eq!(whens[..4], [0, 1, 20, 21]);
         assert_eq!(whens.len(), 7);
-        assert_eq!(one, sample(all.clone(), 6, 3, 7));
-        assert_ne!(one, sample(all, 6, 3, 8));
+        assert_eq!(one, sample(all.clone(), 6, 3, 40, 7));
+        assert_eq!(sample(all.clone(), 6, 3, 5, 7).len(), 5);
+        assert_ne!(one, sample(all, 6, 3, 40, 8));
     }
 
     pub(crate) fn an_error_is_injected_only_where_the_program_changes_its_own_files() {
@@ -195,9 +205,11 @@ pub(crate) mod tests {
             call("write", 1, "pipe:[1]", ""),
             call("read", 1, "/r/x", ""),
             call("flock", 1, "/r/x", ""),
+            call("pread64", 1, "/usr/lib/x", ""),
+            call("pread64", 1, "/r/x", ""),
         ];
         let names =
-            |fault| all(&calls, fault, "/r", false).iter().map(|p| (p.name.clone(), p.when)).collect::<Vec<_>>();
+            |fault| all(&calls, fault, &["/r"], false).iter().map(|p| (p.name.clone(), p.when)).collect::<Vec<_>>();
         assert_eq!(names(Fault::Error("ENOSPC")), [("openat".to_owned(), 3)]);
         assert_eq!(names(Fault::Error("EIO")), [("openat".to_owned(), 3), ("read".to_owned(), 1)]);
         assert_eq!(names(Fault::Kill).len(), 3);

@@ -23,6 +23,10 @@ pub(crate) trait Fixture: Sized {
     const ALONE: bool = false;
     /// How often a place counts, unless the sweep is complete.
     const SAME_PLACE_MAX: u32 = 6;
+    /// So many points in all, unless the sweep is complete: all samples together take minutes.
+    const POINTS_MAX: usize = 40;
+    /// Where else than below its root the program changes files of its own.
+    const OWN_ROOTS: &[&str] = &[];
     /// The directory of everything that the program may change.
     fn root(&self) -> &Path;
     /// What is run.
@@ -73,9 +77,11 @@ pub(crate) fn sweep<F: Fixture>(name: &str, faults: &[Fault], build: impl Fn() -
     let mut work = Vec::new();
     let mut possible = 0;
     for fault in faults {
-        let every = all(&calls, *fault, &root, is_thorough());
+        let roots = [&[root.as_str()], F::OWN_ROOTS].concat();
+        let every = all(&calls, *fault, &roots, is_thorough());
         possible += every.len();
-        let chosen = if is_thorough() { every } else { sample(every, F::SAME_PLACE_MAX, SAMPLE, seed()) };
+        let points_max = F::POINTS_MAX / faults.len();
+        let chosen = if is_thorough() { every } else { sample(every, F::SAME_PLACE_MAX, SAMPLE, points_max, seed()) };
         work.extend(chosen.into_iter().map(|point| (*fault, point)));
     }
     let tally = Mutex::new(Tally::default());

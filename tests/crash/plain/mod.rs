@@ -51,19 +51,11 @@ pub(crate) fn fenced_backup() {
 }
 
 pub(crate) fn cold_backup() {
-    Tally::assert_hold(&killed("cold backup", Work::Backup("cold"), "exit"));
-}
-
-pub(crate) fn cold_backup_on_failing_disks() {
-    Tally::assert_hold(&[failed("cold backup", Work::Backup("cold"), "exit")]);
+    all_three("cold backup", Work::Backup("cold"), "exit");
 }
 
 pub(crate) fn restore() {
-    Tally::assert_hold(&killed("restore", Work::Restore, "exit"));
-}
-
-pub(crate) fn restore_on_failing_disks() {
-    Tally::assert_hold(&[failed("restore", Work::Restore, "exit")]);
+    all_three("restore", Work::Restore, "exit");
 }
 
 pub(crate) fn restore_over_a_log() {

@@ -1,7 +1,7 @@
 //! A daemon that writes its pid to a file.
 
 use std::cell::RefCell;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -71,7 +71,7 @@ impl PidFileService {
         let name = path.file_name().ok_or_else(|| invalid(&label, "it has no file name"))?;
         // After a boot the directory may be missing until the daemon's own script makes it.
         let parent = match std::fs::canonicalize(parent_of(path)) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound && command.is_some() && path.is_absolute() => {
+            Err(error) if error.kind() == ErrorKind::NotFound && command.is_some() && path.is_absolute() => {
                 parent_of(path).to_owned()
             }
             other => other.map_err(|e| not_found(&label, format!("its directory can't be reached: {e}")))?,
@@ -153,8 +153,9 @@ impl PidFileService {
     }
 
     /// Writes the pid file as a launcher does. A full disk keeps no service down: then the file is overwritten where it
-    /// stands, which needs no new block, and at the last emptied or removed, so that it names nobody who is dead.
-    fn take_launchers_part(&self, pid: i32) {
+    /// stands, which needs no new block. Where that fails too, the service may not run yet: nobody would find it again,
+    /// and the guard, or a later resume, would start a second one beside it.
+    fn take_launchers_part(&self, pid: i32) -> Result<(), String> {
         let content = format!("{pid}\n");
         let mode = std::fs::metadata(&self.path).map_or(0o644, |metadata| metadata.mode() & 0o777);
         let owner = std::fs::metadata(&self.path).map(|metadata| (metadata.uid(), metadata.gid()));
@@ -165,13 +166,20 @@ impl PidFileService {
             {
                 tracing::warn!(%error, "the pid file could not be given back to its owner");
             }
-            return;
+            return Ok(());
         };
         tracing::warn!(%error, "the pid file could not be replaced");
-        if overwrite(&self.path, content.as_bytes()).is_err()
-            && let Err(error) = std::fs::remove_file(&self.path)
-        {
-            tracing::warn!(%error, "the pid file could not be removed");
+        match overwrite(&self.path, content.as_bytes()) {
+            Ok(()) => Ok(()),
+            // No later attempt would do better, and the service must not stay down for it.
+            Err(error) if matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem) => {
+                tracing::warn!(%error, "the pid file could not be overwritten: it does not name the service");
+                Ok(())
+            }
+            Err(error) => Err(format!(
+                "its pid can't be kept in the pid file ({error}), and without it a second one could be started; \
+                 once the disk takes writes again, run: svc-ctl resume"
+            )),
         }
     }
 
@@ -255,10 +263,9 @@ impl ServiceController for PidFileService {
         let begun = process.as_ref().map_or(u64::MAX, |process| process.start_ticks);
         let until = Instant::now() + PID_FILE_WAIT_MAX;
         *self.started.borrow_mut() = Some(Started { child: Some(child), process, begun, until });
-        if by_launcher {
-            self.take_launchers_part(pid);
-        }
-        if let Err(error) = gate.open() {
+        let recorded = if by_launcher { self.take_launchers_part(pid) } else { Ok(()) };
+        // A gate that is dropped stays shut.
+        if let Err(error) = recorded.and_then(|()| gate.open()) {
             self.end_unopened();
             return Err(failed("start", &label, error));
         }
@@ -288,14 +295,10 @@ impl Drop for PidFileService {
     }
 }
 
-/// Not truncated before: that would free the block which a full disk does not give back. What can't be written is
-/// emptied, and stays: a file that is there tells the next start that a launcher has to write it.
+/// Not truncated before: that would free the block which a full disk does not give back.
 fn overwrite(path: &Path, content: &[u8]) -> std::io::Result<()> {
     let mut file = std::fs::OpenOptions::new().write(true).open(path)?;
-    if let Err(error) = file.write_all(content) {
-        tracing::warn!(%error, path = %path.display(), "the pid file could not be overwritten, and is emptied");
-        return file.set_len(0);
-    }
+    file.write_all(content)?;
     file.set_len(content.len() as u64)
 }
 

@@ -95,17 +95,20 @@ impl SystemdUnit {
         let path = self.paths.shield();
         let unit = self.unit(ACTION)?;
         let known = has_drop_in(&unit, &path);
-        if !known && path.symlink_metadata().is_err() {
+        let held = self.paths.held(Life::UntilReboot).is_some_and(|held| held.symlink_metadata().is_ok());
+        let hold = self.paths.hold(Life::UntilReboot).filter(|_| !held);
+        let hold_is_left = hold.as_ref().is_some_and(|hold| hold.symlink_metadata().is_ok());
+        if !known && path.symlink_metadata().is_err() && !hold_is_left {
             // A program that died while it wrote or removed it left a temporary file or the directory.
             return dropin::remove(&path).map(drop).map_err(|error| self.disk(ACTION, error));
         }
         self.refuse_while_stopping(ACTION, &unit)?;
-        dropin::remove(&path).map_err(|error| self.disk(ACTION, error))?;
-        let held = self.paths.held(Life::UntilReboot).is_some_and(|held| held.symlink_metadata().is_ok());
-        if !held && let Some(hold) = self.paths.hold(Life::UntilReboot) {
-            dropin::remove(&hold).map_err(|error| self.disk(ACTION, error))?;
-        }
-        self.reload(ACTION)
+        let removed = dropin::remove(&path);
+        let hold_removed = hold.map_or(Ok(false), |hold| dropin::remove(&hold));
+        // Whatever failed, a sync after the removal perhaps: systemd must not go on with what is gone.
+        let reloaded = self.reload(ACTION);
+        removed.and(hold_removed).map_err(|error| self.disk(ACTION, error))?;
+        reloaded
     }
 
     /// With a stop under way, taking the settings away means that systemd finds its old timeout long over, and kills.
@@ -181,7 +184,7 @@ impl SystemdUnit {
         // Asked before and needed last: a unit that can't be read keeps no hold on.
         let unit = self.unit(ACTION);
         let knows = |hold: &Path| unit.as_ref().is_ok_and(|unit| has_drop_in(unit, hold));
-        let mut removed = false;
+        let (mut removed, mut failed) = (false, Ok(()));
         for life in [Life::UntilReboot, Life::Persistent] {
             // The file first: that lifts the hold at once, also where the rest fails.
             if let Some(held) = self.paths.held(life) {
@@ -194,10 +197,13 @@ impl SystemdUnit {
             }
             if let Some(hold) = self.paths.hold(life) {
                 // One that is gone and that systemd still knows was removed by a program that died before the reload.
-                removed |= dropin::remove(&hold).map_err(|error| self.disk(ACTION, error))? || knows(&hold);
+                let outcome = dropin::remove(&hold).map_err(|error| self.disk(ACTION, error));
+                removed |= *outcome.as_ref().unwrap_or(&true) || knows(&hold);
+                failed = failed.and(outcome.map(drop));
             }
         }
-        if removed { self.reload(ACTION) } else { Ok(()) }
+        let reloaded = if removed { self.reload(ACTION) } else { Ok(()) };
+        failed.and(reloaded)
     }
 
     fn write_hold_drop_in(&self, action: &'static str, life: Life) -> Result<(), ControllerError> {
