@@ -230,6 +230,16 @@ pub trait ServiceController: Send {
         Ok(())
     }
 
+    /// Takes hold and shield off a service that stays stopped, and may return before its manager has taken note: what
+    /// is asked of the manager after that is done after it. Idempotent.
+    ///
+    /// # Errors
+    /// When one of them is still on.
+    fn leave_stopped(&self) -> Result<(), ControllerError> {
+        self.release()?;
+        self.unshield()
+    }
+
     /// Everyone who could SIGKILL the service during a stop of at most `stop_wait_max`, and whether the shield
     /// neutralises it.
     ///

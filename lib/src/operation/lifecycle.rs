@@ -84,11 +84,17 @@ pub fn stop(
         return Ok(report);
     }
     let began = Instant::now();
+    // Before the stop: what needs and what triggers it does not change by it, and afterwards its manager is busy.
+    let mut report = look(service, options)?;
     let quiesced = quiesce(&lock, context, service, &stop_plan("stop", options)).during(what.as_str())?;
     let outcome = quiesced.outcome();
     let took = quiesced.stopped_after();
+    report.state = service.state().during(what.as_str())?;
+    if before.activity.is_up() {
+        // Proved by the stop.
+        report.processes.clear();
+    }
     quiesced.leave_stopped().during(what)?;
-    let mut report = look(service, options)?;
     report.outcome = "stopped".to_owned();
     report.stop = Some(stop_word(outcome).to_owned());
     report.took_ms = Some(milliseconds(took.unwrap_or_else(|| began.elapsed())));

@@ -153,9 +153,7 @@ impl<'a> Quiesced<'a> {
         let worth_keeping =
             self.members.iter().any(|m| m.before.activity.is_up() || m.triggers.iter().any(|t| t.was_active));
         for member in &self.members {
-            // In this order the shield of a unit takes what is left of its hold along, and saves a reload.
-            member.handle.release().map_err(|e| failed(e.to_string()))?;
-            member.handle.unshield().map_err(|e| failed(e.to_string()))?;
+            member.handle.leave_stopped().map_err(|e| failed(e.to_string()))?;
         }
         let kept = if worth_keeping {
             entry.update(|entry| entry.services.iter_mut().for_each(|s| s.stage = ServiceStage::LeftStopped))

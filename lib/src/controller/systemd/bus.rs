@@ -14,7 +14,7 @@ use futures_core::Stream;
 use serde::Serialize;
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
-use zbus::message::Message;
+use zbus::message::{Flags, Message};
 use zbus::wire::DynamicDeserialize;
 use zbus::{Connection, DynamicType, MatchRule, MessageStream, OwnedVariant};
 
@@ -134,6 +134,22 @@ impl Bus {
         // A frozen bus is noticed by the short deadline, not by the long one.
         self.property(MANAGER_PATH, MANAGER, "Version")?;
         self.call(MANAGER_PATH, MANAGER, "Reload", (), RELOAD_MAX).map(drop)
+    }
+
+    /// Asks for a reload and returns once the bus has the request. systemd answers nobody while it reloads, half a
+    /// second on a small host, and handles what it is asked afterwards with the new files.
+    pub(super) fn request_reload(&self) -> Result<(), BusError> {
+        let request = Message::method_call(MANAGER_PATH, "Reload")
+            .destination(DESTINATION)
+            .interface(MANAGER)
+            .with_flags(Flags::NO_REPLY_EXPECTED)
+            .build(&())
+            .map_err(translated)?;
+        let connection = self.connection.clone();
+        match run(self.runtime(), CALL_MAX, async move { connection.send(&request).await }) {
+            Ok(sent) => sent.map_err(translated),
+            Err(TimedOut) => Err(BusError::Unreachable("the bus does not take a request".to_owned())),
+        }
     }
 
     /// One property.

@@ -337,6 +337,10 @@ impl ServiceController for SystemdUnit {
         self.take_shield_off()
     }
 
+    fn leave_stopped(&self) -> Result<(), ControllerError> {
+        self.take_both_off()
+    }
+
     fn kill_sources(&self, stop_wait_max: Duration) -> Result<Vec<KillSource>, ControllerError> {
         let mut sources = self.kill_sources_of(&self.unit("audit")?, stop_wait_max)?;
         sources.extend(self.edits_that_a_reload_applies()?);

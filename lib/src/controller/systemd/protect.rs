@@ -92,23 +92,39 @@ impl SystemdUnit {
 
     pub(super) fn take_shield_off(&self) -> Result<(), ControllerError> {
         const ACTION: &str = "take the shield from";
+        self.remove_shield(ACTION, &self.unit(ACTION)?)?.and_then(|| self.reload(ACTION))
+    }
+
+    fn remove_shield(&self, action: &'static str, unit: &Properties) -> Result<Removed, ControllerError> {
         let path = self.paths.shield();
-        let unit = self.unit(ACTION)?;
-        let known = has_drop_in(&unit, &path);
+        let known = has_drop_in(unit, &path);
         let held = self.paths.held(Life::UntilReboot).is_some_and(|held| held.symlink_metadata().is_ok());
         let hold = self.paths.hold(Life::UntilReboot).filter(|_| !held);
         let hold_is_left = hold.as_ref().is_some_and(|hold| hold.symlink_metadata().is_ok());
         if !known && path.symlink_metadata().is_err() && !hold_is_left {
             // A program that died while it wrote or removed it left a temporary file or the directory.
-            return dropin::remove(&path).map(drop).map_err(|error| self.disk(ACTION, error));
+            dropin::remove(&path).map_err(|error| self.disk(action, error))?;
+            return Ok(Removed { must_reload: false, outcome: Ok(()) });
         }
-        self.refuse_while_stopping(ACTION, &unit)?;
+        self.refuse_while_stopping(action, unit)?;
         let removed = dropin::remove(&path);
         let hold_removed = hold.map_or(Ok(false), |hold| dropin::remove(&hold));
-        // Whatever failed, a sync after the removal perhaps: systemd must not go on with what is gone.
-        let reloaded = self.reload(ACTION);
-        removed.and(hold_removed).map_err(|error| self.disk(ACTION, error))?;
-        reloaded
+        let outcome = removed.and(hold_removed).map(drop).map_err(|error| self.disk(action, error));
+        Ok(Removed { must_reload: true, outcome })
+    }
+
+    /// For a unit that stays stopped. The reload is not waited for: it takes longer than all the rest of a stop, and
+    /// what it takes away means nothing to a unit that does not run.
+    pub(super) fn take_both_off(&self) -> Result<(), ControllerError> {
+        const ACTION: &str = "release";
+        let unit = self.unit(ACTION);
+        // In this order the shield takes what is left of the hold along.
+        let hold = self.remove_hold(ACTION, unit.as_ref().ok())?;
+        let shield = unit.and_then(|unit| self.remove_shield(ACTION, &unit));
+        let shield = shield.unwrap_or_else(|error| Removed { must_reload: false, outcome: Err(error) });
+        let both =
+            Removed { must_reload: hold.must_reload || shield.must_reload, outcome: hold.outcome.and(shield.outcome) };
+        both.and_then(|| self.bus.request_reload().map_err(|error| self.failed(ACTION, error)))
     }
 
     /// With a stop under way, taking the settings away means that systemd finds its old timeout long over, and kills.
@@ -182,13 +198,16 @@ impl SystemdUnit {
     pub(super) fn take_hold_off(&self) -> Result<(), ControllerError> {
         const ACTION: &str = "release";
         // Asked before and needed last: a unit that can't be read keeps no hold on.
-        let unit = self.unit(ACTION);
-        let knows = |hold: &Path| unit.as_ref().is_ok_and(|unit| has_drop_in(unit, hold));
+        self.remove_hold(ACTION, self.unit(ACTION).ok().as_ref())?.and_then(|| self.reload(ACTION))
+    }
+
+    fn remove_hold(&self, action: &'static str, unit: Option<&Properties>) -> Result<Removed, ControllerError> {
+        let knows = |hold: &Path| unit.is_some_and(|unit| has_drop_in(unit, hold));
         let (mut removed, mut failed) = (false, Ok(()));
         for life in [Life::UntilReboot, Life::Persistent] {
             // The file first: that lifts the hold at once, also where the rest fails.
             if let Some(held) = self.paths.held(life) {
-                dropin::remove_held(&held).map_err(|error| self.disk(ACTION, error))?;
+                dropin::remove_held(&held).map_err(|error| self.disk(action, error))?;
             }
             let shielded = self.paths.shield().symlink_metadata().is_ok();
             if life == Life::UntilReboot && shielded {
@@ -197,13 +216,12 @@ impl SystemdUnit {
             }
             if let Some(hold) = self.paths.hold(life) {
                 // One that is gone and that systemd still knows was removed by a program that died before the reload.
-                let outcome = dropin::remove(&hold).map_err(|error| self.disk(ACTION, error));
+                let outcome = dropin::remove(&hold).map_err(|error| self.disk(action, error));
                 removed |= *outcome.as_ref().unwrap_or(&true) || knows(&hold);
                 failed = failed.and(outcome.map(drop));
             }
         }
-        let reloaded = if removed { self.reload(ACTION) } else { Ok(()) };
-        failed.and(reloaded)
+        Ok(Removed { must_reload: removed, outcome: failed })
     }
 
     fn write_hold_drop_in(&self, action: &'static str, life: Life) -> Result<(), ControllerError> {
@@ -229,6 +247,20 @@ impl SystemdUnit {
             std::io::ErrorKind::PermissionDenied => ControllerError::Permission { action, service, reason },
             _ => ControllerError::Failed { action, service, reason },
         }
+    }
+}
+
+/// What became of drop-ins that were to go.
+struct Removed {
+    must_reload: bool,
+    outcome: Result<(), ControllerError>,
+}
+
+impl Removed {
+    /// Whatever failed, a sync after the removal perhaps: systemd must not go on with what is gone.
+    fn and_then(self, reload: impl FnOnce() -> Result<(), ControllerError>) -> Result<(), ControllerError> {
+        let reloaded = if self.must_reload { reload() } else { Ok(()) };
+        self.outcome.and(reloaded)
     }
 }
 
