@@ -88,7 +88,7 @@ fn units() {
 fn backed_up(unit: &Unit, store: &Path, mode: &str) {
     let list = |paths: &[PathBuf]| paths.iter().map(|path| format!("{path:?}")).collect::<Vec<_>>().join(", ");
     let settings = format!(
-        "[target.{mode}]\nunit = {:?}\nsqlite = [{}]\nmode = {mode:?}\nto = {store:?}\n",
+        "[target.{mode}]\nunit = {:?}\nsqlite = [{}]\nmode = {mode:?}\nstore = {store:?}\n",
         unit.name,
         list(&unit.databases)
     );
