@@ -1,9 +1,11 @@
 //! A real service under real traffic: magic-wormhole's mailbox server, whose state is two SQLite databases.
 //!
 //! A session opens a mailbox, adds a message and closes the mailbox, or leaves it open. The server answers `closed`
-//! after it has removed the mailbox from the channel database and told of it in the usage database. So at any one
-//! instant a session that was opened is in exactly one of the two: in both, or in neither, means that the two were
-//! not copied at the same instant. Each session is an application of its own, so that its rows can be told apart.
+//! after it has told of the mailbox in the usage database and removed it from the channel database. The transaction on
+//! the channel database is open all the while (`Mailbox.close` in its server.py: DELETE there, INSERT and commit in the
+//! usage database, commit there). So at any instant at which no transaction is open, a session that was opened is in
+//! exactly one of the two: in both, or in neither, means that the two were not copied at the same instant, or between
+//! the two commits. Each session is an application of its own, so that its rows can be told apart.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::TcpStream;

@@ -12,7 +12,7 @@ use super::own::{beside, recover};
 use super::snapshot::{Snapshot, SnapshotRequest, copy_path, in_order};
 use super::wal::{WalMark, overlay};
 use crate::progress::Cancel;
-use crate::sqlite_locks::{Access, DB_SHARED, LockMode, SHM_WRITE, Wanted, lock_together, side_file};
+use crate::sqlite_locks::{Access, DB_RESERVED, DB_SHARED, LockMode, SHM_WRITE, Wanted, lock_together, side_file};
 use crate::world::disk::AtPath;
 use crate::world::wait;
 
@@ -27,7 +27,8 @@ pub(super) const STAMP_GRAIN: Duration = Duration::from_millis(50);
 /// - Live, WAL: nobody waits for the copy. For a set of several, writers wait while the ends of the logs are read
 ///   (tens of microseconds); [`Snapshot::stall`] says how long.
 /// - Live, rollback journal: copied without a lock first and compared; if somebody wrote, copied again under a reader's
-///   lock, provided that this takes no longer than `fence_hold_max`.
+///   lock, provided that this takes no longer than `fence_hold_max`. For a set of several, the instant is one in which
+///   nobody has a write transaction open on any of them.
 /// - Nobody has it open: copied with its side files, compared before and after, recovered in the copy.
 ///
 /// # Errors
@@ -196,7 +197,24 @@ fn lock_and_mark(
             Usage::Rollback | Usage::Quiet => together.push(member.shared()),
         }
     }
-    let locked_at = lock_together(&together, until, cancel)?;
+    let locked_at = loop {
+        let locked_at = lock_together(&together, until, cancel)?;
+        let Some(writer) = (if several { in_transaction(members)? } else { None }) else {
+            break locked_at;
+        };
+        for one in &together {
+            one.file.unlock(one.range)?;
+        }
+        // Given up at once: under it, others would take the journal of a writer that died for a living one's.
+        writer.db.lock(LockMode::Read, DB_RESERVED, "the lock RESERVED", until, cancel)?;
+        writer.db.unlock(DB_RESERVED)?;
+        if Instant::now() >= until {
+            return Err(writer.in_flight(format!(
+                "transactions followed each other so closely that in {:?} there was no moment without one",
+                request.fence_hold_max
+            )));
+        }
+    };
     // The instant. Every writer of the set waits, or is between two transactions.
     let mut all = Vec::new();
     for member in members {
@@ -228,6 +246,20 @@ fn lock_and_mark(
         }
     }
     Ok((all, locked_at))
+}
+
+/// A member in a rollback mode on which somebody has a write transaction open. To be asked under SHARED on all.
+///
+/// SHARED alone is not enough for a set: who changes two databases may have committed to one and be about to commit to
+/// the other. While we have SHARED nobody commits, so a transaction that was open when we took it is still open now,
+/// and one database can be asked after the other.
+fn in_transaction(members: &[Member]) -> Result<Option<&Member>, SqliteError> {
+    for member in members {
+        if matches!(member.usage, Usage::Rollback) && member.db.foreign(LockMode::Read, DB_RESERVED)?.is_some() {
+            return Ok(Some(member));
+        }
+    }
+    Ok(None)
 }
 
 pub(super) fn copy_member(

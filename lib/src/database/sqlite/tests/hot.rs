@@ -51,14 +51,20 @@ fn every_rollback_mode_gives_every_acknowledged_row() {
 
 #[test]
 fn two_databases_that_change_together_are_copied_as_of_one_instant() {
+    for setup in [WAL, "PRAGMA journal_mode=DELETE; PRAGMA synchronous=OFF"] {
+        copied_as_of_one_instant(setup);
+    }
+}
+
+fn copied_as_of_one_instant(setup: &str) {
     let place = Place::new();
     let databases = [place.service.join("library.db"), place.service.join("blobs.db")];
-    let mut writer = Writer::start(&[&databases[0], &databases[1]], WAL, Task::Busy);
+    let mut writer = Writer::start(&[&databases[0], &databases[1]], setup, Task::Busy);
     for round in 1..=20 {
         writer.wait_row(round * 20);
         let taken = snapshot_hot(&place.request(&databases)).unwrap();
         assert_eq!(taken[0].source, databases[0]);
-        assert_eq!(rows_of(&taken[0]), rows_of(&taken[1]), "round {round}");
+        assert_eq!(rows_of(&taken[0]), rows_of(&taken[1]), "{setup}: round {round}");
         assert!(taken[0].stall > Duration::ZERO);
         empty(&place.copies);
     }
@@ -75,6 +81,25 @@ fn two_databases_that_change_together_are_copied_as_of_one_instant() {
     });
     assert!(apart, "the control never saw a difference: this test proves nothing");
     writer.finish();
+}
+
+#[test]
+fn a_set_is_not_copied_between_the_commits_of_one_change() {
+    let place = Place::new();
+    let databases = [place.service.join("library.db"), place.service.join("blobs.db")];
+    let setup = "PRAGMA journal_mode=DELETE; PRAGMA synchronous=OFF";
+    let idle = Writer::start(&[&databases[0]], setup, Task::Idle(20));
+    let half_done = Writer::start(&[&databases[1]], setup, Task::InTransaction);
+    let request = SnapshotRequest { fence_hold_max: Duration::from_millis(200), ..place.request(&databases) };
+    let error = snapshot_hot(&request).unwrap_err();
+    assert!(in_flight(&error), "{error}");
+    assert!(error.to_string().contains("blobs.db"), "{error}");
+    // One alone is of one instant, whatever is open on it.
+    assert_eq!(rows_of(&snapshot_hot(&place.request(&databases[1..])).unwrap()[0]), 0);
+    half_done.finish();
+    let taken = snapshot_hot(&request).unwrap();
+    assert_eq!([rows_of(&taken[0]), rows_of(&taken[1])], [20, 1]);
+    idle.finish();
 }
 
 #[test]
