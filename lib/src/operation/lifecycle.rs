@@ -89,10 +89,12 @@ pub fn stop(
     let quiesced = quiesce(&lock, context, service, &stop_plan("stop", options)).during(what.as_str())?;
     let outcome = quiesced.outcome();
     let took = quiesced.stopped_after();
-    report.state = service.state().during(what.as_str())?;
-    if before.activity.is_up() {
-        // Proved by the stop.
-        report.processes.clear();
+    match quiesced.stopped_as() {
+        Some(state) => {
+            report.state = state.clone();
+            report.processes.clear();
+        }
+        None => report.state = service.state().during(what.as_str())?,
     }
     quiesced.leave_stopped().during(what)?;
     report.outcome = "stopped".to_owned();

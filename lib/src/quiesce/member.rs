@@ -28,6 +28,8 @@ impl<'a> Deref for Handle<'a> {
 pub(super) struct Member<'a> {
     pub(super) handle: Handle<'a>,
     pub(super) before: ServiceState,
+    /// What its stop ended with, where it was stopped by us.
+    pub(super) after: Option<ServiceState>,
     pub(super) triggers: Vec<TriggerRecord>,
 }
 
@@ -36,7 +38,7 @@ impl<'a> Member<'a> {
         let before = handle.state()?;
         let triggers = handle.triggers()?;
         let triggers = triggers.into_iter().map(|t| TriggerRecord { name: t.name, was_active: t.active }).collect();
-        Ok(Self { handle, before, triggers })
+        Ok(Self { handle, before, after: None, triggers })
     }
 
     pub(super) fn record(&self, ready: &[ReadyCheck]) -> Result<ServiceRecord, serde_json::Error> {

@@ -8,6 +8,7 @@ use super::guard::Guard;
 use super::member::Member;
 use super::start::{Patience, Return, START_WAIT_MAX, bring_back};
 use super::{AtRest, Context, NotBack, StopOutcome};
+use crate::controller::ServiceState;
 use crate::journal::{Entry, JournalError, OpenEntry, Replacement, ServiceStage};
 use crate::lock::OperationLock;
 
@@ -72,6 +73,12 @@ impl<'a> Quiesced<'a> {
     #[must_use]
     pub fn outcome(&self) -> StopOutcome {
         self.outcome
+    }
+
+    /// What the service's manager said of it when the stop was proved; none of a service that did not run.
+    #[must_use]
+    pub fn stopped_as(&self) -> Option<&ServiceState> {
+        self.members.last().and_then(|member| member.after.as_ref())
     }
 
     /// From the request to the proof.

@@ -12,7 +12,7 @@ use super::quiesced::Quiesced;
 use super::start::START_WAIT_MAX;
 use super::writes::{Writes, was_left_open};
 use super::{Context, StopOutcome, StopPlan};
-use crate::controller::{Activity, ServiceController};
+use crate::controller::{Activity, ServiceController, ServiceState};
 use crate::journal::{Entry, JOURNAL_VERSION, Journal, JournalError, OpenEntry, ServiceStage};
 use crate::lock::OperationLock;
 use crate::sqlite_locks::{self, Fence};
@@ -178,7 +178,10 @@ fn stop_one(
             && controller.processes()?.is_empty()
         {
             drop(fence.take());
-            return judge(controller);
+            // Read before the last process was seen to be gone, and final since it is down.
+            let outcome = judge(controller, &state)?;
+            quiesced.members[index].after = Some(state);
+            return Ok(outcome);
         }
         if context.cancel.is_requested() {
             break Err("it was asked to end".to_owned());
@@ -257,9 +260,8 @@ fn give_up(
     })
 }
 
-fn judge(controller: &(dyn ServiceController + '_)) -> Result<StopOutcome, StopError> {
-    let state = controller.state()?;
-    Ok(match state.exit {
+fn judge(controller: &(dyn ServiceController + '_), state: &ServiceState) -> Result<StopOutcome, StopError> {
+    Ok(match &state.exit {
         Some(cause) if cause.is_kill() => {
             return Err(StopError::KilledByAnother { service: controller.label(), cause: cause.to_string() });
         }
