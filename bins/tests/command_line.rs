@@ -118,7 +118,7 @@ fn completions_and_manual_pages_come_from_the_same_source() {
     }
     assert!(!place.path("man/svc-backup-guard.1").exists(), "what is hidden has no page");
     let main = std::fs::read_to_string(place.path("man/svc-backup.1")).unwrap();
-    assert!(main.contains("Exit status"), "{main}");
+    assert!(main.contains(".SH EXIT STATUS"), "{main}");
 }
 
 #[test]
