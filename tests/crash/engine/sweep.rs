@@ -18,6 +18,8 @@ const TOLD_MAX: usize = 25;
 const SAMPLE: usize = 10;
 /// So many further runs must make a call.
 const STEADY_RUNS: usize = 3;
+/// Runs in which a point that is not reached is tried for.
+const RUNS_MAX: usize = 4;
 
 /// A state of the world in which a program can be run once.
 pub(crate) trait Fixture: Sized {
@@ -103,7 +105,14 @@ pub(crate) fn sweep<F: Fixture>(name: &str, faults: &[Fault], build: impl Fn() -
         for _ in 0..workers {
             scope.spawn(|| {
                 while let Some((fault, point)) = work.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let outcome = one(&build, *fault, point);
+                    let mut outcome = one(&build, *fault, point);
+                    // The calls of threads are not counted alike in every run: another run may come by this one.
+                    for _ in 1..RUNS_MAX {
+                        if !matches!(outcome, Ok((false, _))) {
+                            break;
+                        }
+                        outcome = one(&build, *fault, point);
+                    }
                     note(&tally, *fault, point, outcome);
                 }
             });

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use crate::controller::CommandLine;
+use crate::world::ProcessId;
 use crate::world::disk::{AtPath, DiskError};
 use crate::world::inherited::without_inherited;
 use crate::world::raw_path::RawPath;
@@ -29,6 +30,12 @@ impl Gate {
 /// What waits at the gate: a shell that reads one line, takes its first argument as umask, where it has one, and
 /// replaces itself by the others. No argument is read as shell text.
 const WAIT_AT_GATE: &str = "read -r go && { [ -z \"$1\" ] || umask \"$1\"; } && shift && exec \"$@\" </dev/null";
+
+/// Whether it is a child that waits at its gate, or has just come through and is not the command yet.
+pub(super) fn is_at_gate(process: &ProcessId) -> bool {
+    std::fs::read(format!("/proc/{}/cmdline", process.pid))
+        .is_ok_and(|shown| shown.split(|byte| *byte == 0).any(|word| word == WAIT_AT_GATE.as_bytes()))
+}
 
 /// Where the programs lie that put a command up. Not searched in PATH: that is the service's, which may know of none.
 const TOOL_DIRS: [&str; 6] = ["/usr/bin", "/bin", "/usr/sbin", "/sbin", "/usr/local/bin", "/run/current-system/sw/bin"];

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::capture::why_not_from_here;
 use super::family::{Family, send};
+use super::launch;
 use super::watch::FileWatch;
 use super::{failed, foreign_unit, of_unit};
 use crate::controller::{Activity, ControllerError, ExitCause, ServiceState};
@@ -61,6 +62,12 @@ impl Running {
 
     /// Remembers the latest main process, dead or alive.
     pub(super) fn note_run(&self, main: &ProcessId) {
+        // Left at its gate by a program that died: in a moment it ends, or is the service if the gate was opened just
+        // before. Until then it is neither a run nor the proof of one.
+        if !self.is_settling() && launch::is_at_gate(main) {
+            self.settled.set(Some(Instant::now() + SETTLE_TIME));
+            return;
+        }
         *self.last_run.borrow_mut() = Some(main.clone());
     }
 
