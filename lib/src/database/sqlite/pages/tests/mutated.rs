@@ -90,12 +90,6 @@ fn random_damage_never_panics_and_is_found_where_sqlite_finds_it() {
     campaign(50);
 }
 
-#[test]
-#[ignore = "10,000 damages take 10 minutes"]
-fn much_random_damage_never_panics_and_is_found_where_sqlite_finds_it() {
-    campaign(2500);
-}
-
 /// So many damages on each of four databases.
 fn campaign(rounds: usize) {
     let (mut theirs_only, mut ours) = (Vec::new(), 0_usize);
