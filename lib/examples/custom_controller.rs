@@ -28,7 +28,7 @@ impl Piped {
         ControllerError::Failed { action, service: self.label(), reason: error.to_string() }
     }
 
-    fn main(&self) -> Option<ProcessId> {
+    fn main(&self) -> Result<Option<ProcessId>, ControllerError> {
         let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(Ok(Some(status))) = child.as_mut().map(Child::try_wait) {
@@ -37,7 +37,8 @@ impl Piped {
                 *exit = status.code().map(ExitCause::Exited);
             }
         }
-        last.as_ref().map(|(process, _)| process.clone()).filter(ProcessId::is_alive)
+        let process = last.as_ref().map(|(process, _)| process.clone());
+        process.map_or(Ok(None), ProcessId::if_alive).map_err(|error| self.failed("look at", error))
     }
 }
 
@@ -56,7 +57,7 @@ impl ServiceController for Piped {
     }
 
     fn state(&self) -> Result<ServiceState, ControllerError> {
-        let main = self.main();
+        let main = self.main()?;
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let stopping =
             self.child.lock().unwrap_or_else(PoisonError::into_inner).as_ref().is_some_and(|c| c.stdin.is_none());
@@ -77,7 +78,7 @@ impl ServiceController for Piped {
     }
 
     fn processes(&self) -> Result<Vec<ProcessId>, ControllerError> {
-        let Some(main) = self.main() else { return Ok(Vec::new()) };
+        let Some(main) = self.main()? else { return Ok(Vec::new()) };
         process::tree_of(main.pid).map_err(|e| self.failed("list the processes of", e))
     }
 
@@ -89,14 +90,14 @@ impl ServiceController for Piped {
     }
 
     fn signal(&self, signal: StopSignal) -> Result<(), ControllerError> {
-        let Some(main) = self.main() else { return Ok(()) };
+        let Some(main) = self.main()? else { return Ok(()) };
         let pidfd = Pidfd::open(&main).map_err(|e| self.failed("signal", e))?;
         let sent = pidfd.map_or(Ok(false), |pidfd| pidfd.signal(signal));
         sent.map(|_alive| ()).map_err(|e| self.failed("signal", e))
     }
 
     fn start(&self) -> Result<(), ControllerError> {
-        if self.main().is_some() {
+        if self.main()?.is_some() {
             return Err(self.failed("start", "it still runs"));
         }
         let child = Command::new("cat").stdin(Stdio::piped()).spawn().map_err(|e| self.failed("start", e))?;
@@ -109,7 +110,7 @@ impl ServiceController for Piped {
 
     fn wait_change(&self, until: Instant, cancel: &Cancel) -> Result<(), ControllerError> {
         let watch = |e| self.failed("watch", e);
-        let pidfd = match self.main() {
+        let pidfd = match self.main()? {
             Some(main) => Pidfd::open(&main).map_err(watch)?,
             None => return Ok(()),
         };

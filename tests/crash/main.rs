@@ -51,6 +51,7 @@ const PLAIN: &[Story] = &[
     ("a hot backup leaves a whole store and the service as it was", plain::hot_backup),
     ("a fenced backup leaves a whole store and the service as it was", plain::fenced_backup),
     ("a cold backup leaves a whole store and brings the service back", plain::cold_backup),
+    ("a look at a process that fails is no proof of its end", plain::looks::failing_looks),
     ("a restore leaves one whole database and brings the service back", plain::restore),
     ("a restore over a database with its log leaves one whole database", plain::restore_over_a_log),
     ("an expiry harms no backup that it keeps", plain::expire),

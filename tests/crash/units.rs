@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use svckit_testbed::command::{ended, ours, program, run, sh};
+use svckit_testbed::command::{ended, ours, picture, program, run, sh};
 use svckit_testbed::leftovers::leftovers;
 use svckit_testbed::unit::{QUICK, Recipe, Unit, property_of, reload, write_unit};
 
@@ -67,7 +67,7 @@ impl Guarded {
             // A guard that is just being executed is not seen yet: its unit is.
             while let Some(guard) = Self::guards().first() {
                 if !ended(*guard, until.saturating_duration_since(Instant::now())) {
-                    return Err(format!("the guard {guard} is still at it after {GUARD_MAX:?}"));
+                    return Err(format!("the guard {guard} is still at it after {GUARD_MAX:?}:\n{}", picture()));
                 }
             }
             let left = self.left();

@@ -92,7 +92,8 @@ impl Journal {
         let Ok(listing) = std::fs::read_dir(&self.directory) else { return };
         for item in listing.filter_map(Result::ok) {
             let name = item.file_name();
-            let is_abandoned = owner_of_temporary(&name.to_string_lossy()).is_some_and(|owner| !owner.is_alive());
+            let is_abandoned = owner_of_temporary(&name.to_string_lossy())
+                .is_some_and(|owner| owner.is_alive().is_ok_and(|alive| !alive));
             if is_abandoned && let Err(error) = std::fs::remove_file(item.path()) {
                 tracing::warn!(%error, path = %item.path().display(), "a temporary file could not be removed");
             }

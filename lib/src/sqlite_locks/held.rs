@@ -8,6 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use super::bytes::LockRange;
 use crate::world::ProcessId;
 use crate::world::disk::FileId;
+use crate::world::process::is_gone;
 
 /// One POSIX lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +34,7 @@ impl Held {
 pub(super) fn posix_locks_of(process: &ProcessId) -> std::io::Result<(BTreeSet<FileId>, Vec<Held>)> {
     let (mut opened, mut locks) = (BTreeSet::new(), Vec::new());
     let listing = match std::fs::read_dir(format!("/proc/{}/fd", process.pid)) {
-        Err(_) if !process.is_alive() => return Ok((opened, locks)),
+        Err(error) if is_gone(&error) && !process.is_alive()? => return Ok((opened, locks)),
         other => other?,
     };
     for item in listing.flatten() {
@@ -48,8 +49,12 @@ pub(super) fn posix_locks_of(process: &ProcessId) -> std::io::Result<(BTreeSet<F
         opened.insert(file);
         let name = item.file_name();
         let info = format!("/proc/{}/fdinfo/{}", process.pid, name.to_string_lossy());
-        let text = std::fs::read_to_string(info).unwrap_or_default();
-        locks.extend(text.lines().filter_map(|line| parse(line, file)));
+        match std::fs::read_to_string(info) {
+            Ok(text) => locks.extend(text.lines().filter_map(|line| parse(line, file))),
+            Err(error) if is_gone(&error) => {}
+            // A lock that can't be seen is not a lock that is not held.
+            Err(error) => return Err(error),
+        }
     }
     Ok((opened, locks))
 }

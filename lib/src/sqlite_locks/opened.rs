@@ -10,6 +10,7 @@ use super::descriptor::{Access, LockFile};
 use super::filesystem::side_file;
 use crate::world::ProcessId;
 use crate::world::disk::FileId;
+use crate::world::process::is_gone;
 
 /// A database that a process has open.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -64,7 +65,7 @@ pub fn openers(database: &Path) -> std::io::Result<Vec<Opener>> {
             if wanted.contains(&id) {
                 seen.insert((path, id));
             }
-        });
+        })?;
         if seen.is_empty() {
             continue;
         }
@@ -85,7 +86,7 @@ pub fn databases_open_in(processes: &[ProcessId]) -> std::io::Result<Vec<OpenDat
     let mut found = BTreeMap::new();
     for process in processes {
         if let Err(error) = std::fs::read_dir(format!("/proc/{}/fd", process.pid)) {
-            if process.is_alive() {
+            if !is_gone(&error) || process.is_alive()? {
                 let text = format!("can't see what process {} has open: {error}", process.pid);
                 return Err(std::io::Error::new(error.kind(), text));
             }
@@ -105,7 +106,7 @@ pub fn databases_open_in(processes: &[ProcessId]) -> std::io::Result<Vec<OpenDat
             if !found.contains_key(&id) && begins_as_sqlite(&reachable) {
                 found.insert(id, reachable);
             }
-        });
+        })?;
     }
     let mut databases: Vec<_> = found.into_iter().map(|(id, path)| OpenDatabase { path, id }).collect();
     databases.sort();
@@ -139,17 +140,24 @@ fn is_standard_stream(path: &Path) -> bool {
     (0..=2).any(|fd| FileId::of(Path::new(&format!("/proc/self/fd/{fd}"))).is_ok_and(|stream| stream == id))
 }
 
-/// Calls `each` with every regular file that the process has open, as often as it has it open.
-pub(super) fn each_file(pid: i32, mut each: impl FnMut(PathBuf, &std::fs::Metadata)) {
-    let Ok(listing) = std::fs::read_dir(format!("/proc/{pid}/fd")) else {
-        return;
+/// Calls `each` with every regular file that the process has open, as often as it has it open. One that is gone, or
+/// that we may not look into, has none that we could see.
+fn each_file(pid: i32, mut each: impl FnMut(PathBuf, &std::fs::Metadata)) -> std::io::Result<()> {
+    let is_unseen = |error: &std::io::Error| is_gone(error) || error.kind() == std::io::ErrorKind::PermissionDenied;
+    let listing = match std::fs::read_dir(format!("/proc/{pid}/fd")) {
+        Err(error) if is_unseen(&error) => return Ok(()),
+        other => other?,
     };
-    for item in listing.flatten() {
-        let link = item.path();
+    for item in listing {
+        let link = match item {
+            Err(error) if is_unseen(&error) => return Ok(()),
+            other => other?.path(),
+        };
         if let (Ok(metadata), Ok(path)) = (std::fs::metadata(&link), std::fs::read_link(&link))
             && metadata.is_file()
         {
             each(path, &metadata);
         }
     }
+    Ok(())
 }

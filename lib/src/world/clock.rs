@@ -1,5 +1,6 @@
 //! Time as files and people see it.
 
+use std::sync::OnceLock;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The boot id of the running kernel (`/proc/sys/kernel/random/boot_id`, proc(5)): it tells a recorded process or
@@ -8,7 +9,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// # Errors
 /// When /proc is not mounted.
 pub fn boot_id() -> std::io::Result<String> {
-    Ok(std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
+    // No process sees two boots.
+    static OF_THIS_BOOT: OnceLock<String> = OnceLock::new();
+    if let Some(id) = OF_THIS_BOOT.get() {
+        return Ok(id.clone());
+    }
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned();
+    Ok(OF_THIS_BOOT.get_or_init(|| id).clone())
 }
 
 /// Now, as RFC 3339 in UTC with whole seconds: `2026-11-21T04:07:19Z`.

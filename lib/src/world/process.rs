@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use procfs::ProcError;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 
-use super::clock;
+use super::{clock, wait};
 
 /// The signals that ask a process to end or tell it something. SIGKILL is not among them, by design: it is sent
 /// from `quiesce::fenced_kill` only.
@@ -106,7 +107,7 @@ impl ProcessId {
     /// # Errors
     /// When /proc can't be read.
     pub fn of(pid: i32) -> std::io::Result<Option<Self>> {
-        match stat(pid) {
+        match stat(pid)? {
             Some((start_ticks, false)) => Ok(Some(Self { pid, start_ticks, boot_id: clock::boot_id()? })),
             _ => Ok(None),
         }
@@ -122,22 +123,58 @@ impl ProcessId {
     }
 
     /// Whether this very process still runs. A zombie does not: it holds no file and no lock.
-    #[must_use]
-    pub fn is_alive(&self) -> bool {
-        clock::boot_id().is_ok_and(|boot| boot == self.boot_id)
-            && matches!(stat(self.pid), Some((start, false)) if start == self.start_ticks)
+    ///
+    /// # Errors
+    /// When /proc can't be read. It may be alive then: a failed look is no proof of an end.
+    pub fn is_alive(&self) -> std::io::Result<bool> {
+        Ok(clock::boot_id()? == self.boot_id
+            && matches!(stat(self.pid)?, Some((start, false)) if start == self.start_ticks))
+    }
+
+    /// Itself while it is alive.
+    ///
+    /// # Errors
+    /// Those of [`Self::is_alive`].
+    pub fn if_alive(self) -> std::io::Result<Option<Self>> {
+        Ok(self.is_alive()?.then_some(self))
     }
 }
 
-/// Start time and whether it is a zombie (or dead).
-fn stat(pid: i32) -> Option<(u64, bool)> {
-    let stat = procfs::process::Process::new(pid).ok()?.stat().ok()?;
-    Some((stat.starttime, has_ended(&stat)))
+/// Start time and whether it is a zombie (or dead). `None`: there is no such process, or /proc hides it (hidepid).
+fn stat(pid: i32) -> std::io::Result<Option<(u64, bool)>> {
+    match procfs::process::Process::new(pid).and_then(|process| process.stat()) {
+        Ok(stat) => Ok(Some((stat.starttime, has_ended(&stat)))),
+        Err(ProcError::NotFound(_) | ProcError::PermissionDenied(_)) => Ok(None),
+        Err(error) => Err(std::io::Error::other(error)),
+    }
+}
+
+/// All processes that are alive now and not hidden, as /proc shows them.
+///
+/// # Errors
+/// When /proc can't be read: a list with a gap would be taken for the end of what is not in it.
+pub(crate) fn all_alive() -> std::io::Result<Vec<procfs::process::Stat>> {
+    let mut all = Vec::new();
+    for process in procfs::process::all_processes().map_err(std::io::Error::other)? {
+        match process.and_then(|process| process.stat()) {
+            Ok(stat) if has_ended(&stat) => {}
+            Ok(stat) => all.push(stat),
+            // It ended between the listing and the reading.
+            Err(ProcError::NotFound(_) | ProcError::PermissionDenied(_)) => {}
+            Err(error) => return Err(std::io::Error::other(error)),
+        }
+    }
+    Ok(all)
+}
+
+/// Whether a file below /proc/PID could not be read because that process has ended.
+pub(crate) fn is_gone(error: &std::io::Error) -> bool {
+    error.kind() == std::io::ErrorKind::NotFound || error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error())
 }
 
 /// Whether the whole process has ended. One whose first thread alone has ended is shown as a zombie too, and still
 /// holds its files: the number of its threads tells them apart.
-pub(crate) fn has_ended(stat: &procfs::process::Stat) -> bool {
+fn has_ended(stat: &procfs::process::Stat) -> bool {
     matches!(stat.state, 'Z' | 'X') && stat.num_threads <= 1
 }
 
@@ -152,7 +189,7 @@ impl Pidfd {
     /// Opens the process, and checks after the opening that it is the one that was meant. `None` when it is gone.
     ///
     /// # Errors
-    /// Those of pidfd_open(2) other than 'no such process'.
+    /// Those of pidfd_open(2) other than 'no such process', and those of [`ProcessId::is_alive`].
     pub fn open(id: &ProcessId) -> std::io::Result<Option<Self>> {
         let Some(pid) = Pid::from_raw(id.pid) else {
             return Ok(None);
@@ -164,13 +201,21 @@ impl Pidfd {
             Err(rustix::io::Errno::INVAL) => return Ok(None),
             Err(error) => return Err(error.into()),
         };
-        Ok(id.is_alive().then(|| Self { id: id.clone(), fd }))
+        Ok(id.is_alive()?.then(|| Self { id: id.clone(), fd }))
     }
 
     /// Whose it is.
     #[must_use]
     pub fn id(&self) -> &ProcessId {
         &self.id
+    }
+
+    /// Whether the whole process has ended: every thread of it, as the kernel itself says.
+    ///
+    /// # Errors
+    /// Those of poll(2).
+    pub fn has_ended(&self) -> std::io::Result<bool> {
+        wait::readable(&[self.as_fd()], std::time::Instant::now()).map(|ready| !ready.is_empty())
     }
 
     /// Sends a signal. `Ok(false)` when the process is gone.
@@ -203,14 +248,7 @@ pub fn tree_of(root: i32) -> std::io::Result<Vec<ProcessId>> {
     let boot_id = clock::boot_id()?;
     let mut children: BTreeMap<i32, Vec<(i32, u64)>> = BTreeMap::new();
     let mut own = None;
-    for process in procfs::process::all_processes().map_err(std::io::Error::other)? {
-        // A process that ended between the listing and the reading is not alive.
-        let Ok(stat) = process.and_then(|p| p.stat()) else {
-            continue;
-        };
-        if has_ended(&stat) {
-            continue;
-        }
+    for stat in all_alive()? {
         if stat.pid == root {
             own = Some(stat.starttime);
         }
@@ -235,9 +273,9 @@ mod tests {
     #[test]
     fn a_process_of_another_start_time_or_boot_is_not_alive() {
         let own = ProcessId::own().unwrap();
-        assert!(own.is_alive());
-        assert!(!ProcessId { start_ticks: own.start_ticks + 1, ..own.clone() }.is_alive());
-        assert!(!ProcessId { boot_id: "another".to_owned(), ..own.clone() }.is_alive());
+        assert!(own.is_alive().unwrap());
+        assert!(!ProcessId { start_ticks: own.start_ticks + 1, ..own.clone() }.is_alive().unwrap());
+        assert!(!ProcessId { boot_id: "another".to_owned(), ..own.clone() }.is_alive().unwrap());
         assert!(Pidfd::open(&ProcessId { start_ticks: 1, ..own }).unwrap().is_none());
     }
 

@@ -5,6 +5,6 @@ mod run;
 mod sweep;
 pub(crate) mod trace;
 
-pub(crate) use points::Fault;
-pub(crate) use run::{Interrupted, Program};
-pub(crate) use sweep::{Fixture, Tally, is_thorough, sweep};
+pub(crate) use points::{Fault, Point};
+pub(crate) use run::{Interrupted, Program, interrupt_on};
+pub(crate) use sweep::{Fixture, Tally, is_thorough, seed, sweep, tell};

@@ -5,10 +5,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use svckit_testbed::command::{Outcome, run as run_bounded};
+use svckit_testbed::command::{Outcome, start};
 
 use super::points::{Fault, Point, traced};
 use super::trace::{Call, parse};
+
+/// So many calls of a run that hangs are shown.
+const CALLS_SHOWN: usize = 60;
 
 /// A program with its arguments and environment.
 #[derive(Debug, Clone, Default)]
@@ -53,7 +56,8 @@ pub(crate) struct Interrupted {
 /// A run whose calls are recorded.
 pub(crate) fn record(program: &Program, scratch: &Path, root: &str, wait_max: Duration) -> (Outcome, Vec<Call>) {
     let log = log_file(scratch);
-    let outcome = run_bounded(program.under_strace(&log, &["-e".into(), format!("trace={}", traced())]), wait_max);
+    let options = ["-e".into(), format!("trace={}", traced())];
+    let outcome = run_bounded(program.under_strace(&log, &options), &log, wait_max);
     let text = String::from_utf8_lossy(&std::fs::read(&log).unwrap()).into_owned();
     (outcome, parse(&text, root))
 }
@@ -66,15 +70,37 @@ pub(crate) fn interrupt(
     scratch: &Path,
     wait_max: Duration,
 ) -> Interrupted {
+    interrupt_on(None, program, point, fault, scratch, wait_max)
+}
+
+/// The same; where a file is named, the calls on it alone are counted.
+pub(crate) fn interrupt_on(
+    file: Option<&str>,
+    program: &Program,
+    point: &Point,
+    fault: Fault,
+    scratch: &Path,
+    wait_max: Duration,
+) -> Interrupted {
     let log = log_file(scratch);
-    let options = ["-e".to_owned(), format!("trace={}", point.name), "-e".to_owned(), fault.injection(point)];
-    let outcome = run_bounded(program.under_strace(&log, &options), wait_max);
+    let mut options = vec!["-e".to_owned(), format!("trace={}", point.name), "-e".to_owned(), fault.injection(point)];
+    options.extend(file.into_iter().flat_map(|file| ["-P".to_owned(), file.to_owned()]));
+    let outcome = run_bounded(program.under_strace(&log, &options), &log, wait_max);
     let text = String::from_utf8_lossy(&std::fs::read(&log).unwrap()).into_owned();
     let fired = match fault {
         Fault::Kill => text.contains("+++ killed by SIGKILL +++"),
         Fault::Error(_) | Fault::ErrorsFromHere(_) => text.contains("(INJECTED)"),
     };
     Interrupted { outcome, fired }
+}
+
+fn run_bounded(command: Command, log: &Path, wait_max: Duration) -> Outcome {
+    start(command).finish_or_show(wait_max, || {
+        let calls = String::from_utf8_lossy(&std::fs::read(log).unwrap_or_default()).into_owned();
+        let skipped = calls.lines().count().saturating_sub(CALLS_SHOWN);
+        let last: Vec<&str> = calls.lines().skip(skipped).collect();
+        format!("--- the last calls\n{}\n", last.join("\n"))
+    })
 }
 
 fn log_file(scratch: &Path) -> PathBuf {

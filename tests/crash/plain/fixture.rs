@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use svckit_testbed::command::{Outcome, ended, ours, program, run, signal};
+use svckit_testbed::command::{Outcome, ended, ours, picture, program, run, signal};
 use tempfile::TempDir;
 
 use super::data::{self, InPlace, entries, strangers};
@@ -90,7 +90,7 @@ impl Plain {
             let helpers = service::helpers(self.root());
             let Some(first) = helpers.first() else { return Ok(()) };
             if !ended(*first, until.saturating_duration_since(Instant::now())) {
-                return Err(format!("process {first} is still at it after {GUARD_MAX:?}"));
+                return Err(format!("process {first} is still at it after {GUARD_MAX:?}:\n{}", picture()));
             }
         }
     }

@@ -2,6 +2,7 @@
 
 pub(crate) mod data;
 pub(crate) mod fixture;
+pub(crate) mod looks;
 pub(crate) mod service;
 pub(crate) mod store;
 pub(crate) mod template;

@@ -10,6 +10,9 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
+/// So much of each command line a picture shows.
+const COMMAND_SHOWN_MAX: usize = 160;
+
 /// How a command ended.
 #[derive(Debug)]
 pub struct Outcome {
@@ -76,9 +79,20 @@ impl Running {
     /// # Panics
     /// When it has not ended after `wait_max`; it is ended then.
     #[track_caller]
-    pub fn finish(mut self, wait_max: Duration) -> Outcome {
+    pub fn finish(self, wait_max: Duration) -> Outcome {
+        self.finish_or_show(wait_max, String::new)
+    }
+
+    /// The same; when it has not ended, what `show` has to say is told too.
+    ///
+    /// # Panics
+    /// As [`Self::finish`] does.
+    #[track_caller]
+    pub fn finish_or_show(mut self, wait_max: Duration, show: impl FnOnce() -> String) -> Outcome {
         let in_time = ended(self.pid(), wait_max);
+        let mut seen = String::new();
         if !in_time {
+            seen = format!("--- the processes\n{}{}", picture(), show());
             self.kill();
         }
         let status = self.child.wait().unwrap();
@@ -91,7 +105,7 @@ impl Running {
         };
         assert!(
             in_time,
-            "{} did not end within {wait_max:?}\n--- stdout\n{}\n--- stderr\n{}",
+            "{} did not end within {wait_max:?}\n--- stdout\n{}\n--- stderr\n{}\n{seen}",
             outcome.command, outcome.stdout, outcome.stderr
         );
         outcome
@@ -112,6 +126,22 @@ pub fn ended(pid: i32, wait_max: Duration) -> bool {
         return true;
     };
     !svckit::world::wait::readable(&[pidfd.as_fd()], Instant::now() + wait_max).unwrap().is_empty()
+}
+
+/// Every process but the kernel's own, with its parent, its state and where it waits in the kernel: what a hang looks
+/// like.
+#[must_use]
+pub fn picture() -> String {
+    let mut lines = String::new();
+    for process in procfs::process::all_processes().into_iter().flatten().flatten() {
+        let (Ok(stat), Ok(words)) = (process.stat(), process.cmdline()) else { continue };
+        let waits = std::fs::read_to_string(format!("/proc/{}/wchan", stat.pid)).unwrap_or_default();
+        let command: String = words.join(" ").chars().take(COMMAND_SHOWN_MAX).collect();
+        if !words.is_empty() || stat.state == 'Z' {
+            lines += &format!("{} {} {} {waits} {} {command}\n", stat.pid, stat.ppid, stat.state, stat.comm);
+        }
+    }
+    lines
 }
 
 /// Sends a signal to a process; `false` when it is gone.

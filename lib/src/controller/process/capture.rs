@@ -39,7 +39,7 @@ pub(super) fn capture(process: &ProcessId) -> std::io::Result<CommandLine> {
     if let Some(reason) = why_not_handed_on(&environment) {
         return Err(std::io::Error::other(reason));
     }
-    if !process.is_alive() {
+    if !process.is_alive()? {
         return Err(std::io::Error::other("it ended while it was looked at"));
     }
     Ok(CommandLine {

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use super::capture::complete;
 use super::launch::{launch, reap_later};
 use super::running::Running;
-use super::{failed, io_failed, manager_of};
+use super::{alive, failed, io_failed, manager_of};
 use crate::controller::{CommandLine, ControllerError, KillSource, ServiceController, ServiceSpec, ServiceState};
 use crate::journal::StopMark;
 use crate::lock::LockKey;
@@ -99,7 +99,7 @@ impl CommandService {
         self.reap();
         let Some(record) = self.record()? else { return Ok(None) };
         self.running.note_run(&record.process);
-        Ok(Some(record.process).filter(ProcessId::is_alive))
+        alive(Some(record.process), &self.label())
     }
 
     fn reap(&self) {
@@ -131,7 +131,7 @@ impl ServiceController for CommandService {
     }
 
     fn state(&self) -> Result<ServiceState, ControllerError> {
-        self.running.state(self.main()?.as_ref(), false)
+        self.running.state(self.main()?.as_ref(), None)
     }
 
     fn processes(&self) -> Result<Vec<ProcessId>, ControllerError> {
@@ -175,7 +175,7 @@ impl ServiceController for CommandService {
     }
 
     fn kill_sources(&self, _stop_wait_max: Duration) -> Result<Vec<KillSource>, ControllerError> {
-        Ok(manager_of(self.main()?.as_ref()))
+        manager_of(self.main()?.as_ref(), &self.label())
     }
 
     fn stop_mark(&self) -> Result<StopMark, ControllerError> {

@@ -8,7 +8,7 @@ use std::time::Instant;
 use super::failed;
 use crate::controller::ControllerError;
 use crate::progress::Cancel;
-use crate::world::process::has_ended;
+use crate::world::process::all_alive;
 use crate::world::{Pidfd, ProcessId, StopSignal, clock, wait};
 
 /// Remembers every process that was seen to belong to the service until it is dead.
@@ -48,7 +48,11 @@ impl Family {
     pub(super) fn alive(&self, main: Option<&ProcessId>, service: &str) -> Result<Vec<ProcessId>, ControllerError> {
         let look = |e: std::io::Error| failed("list the processes of", service, e);
         let mut known = self.known.borrow_mut();
-        known.retain(|process, _| process.is_alive());
+        for (process, pidfd) in std::mem::take(&mut *known) {
+            if !pidfd.has_ended().map_err(look)? {
+                known.insert(process, pidfd);
+            }
+        }
         let mut found: BTreeSet<ProcessId> = known.keys().chain(main).cloned().collect();
         if found.is_empty() && self.sessions.borrow().is_empty() {
             return Ok(Vec::new());
@@ -84,16 +88,12 @@ impl Family {
 /// Every process that is alive now.
 fn everything() -> std::io::Result<Vec<Seen>> {
     let boot_id = clock::boot_id()?;
-    let mut all = Vec::new();
-    for process in procfs::process::all_processes().map_err(std::io::Error::other)? {
-        // A process that ended between the listing and the reading is not alive.
-        let Ok(stat) = process.and_then(|process| process.stat()) else { continue };
-        if !has_ended(&stat) {
-            let id = ProcessId { pid: stat.pid, start_ticks: stat.starttime, boot_id: boot_id.clone() };
-            all.push(Seen { id, parent: stat.ppid, session: stat.session });
-        }
-    }
-    Ok(all)
+    let of = |stat: procfs::process::Stat| Seen {
+        id: ProcessId { pid: stat.pid, start_ticks: stat.starttime, boot_id: boot_id.clone() },
+        parent: stat.ppid,
+        session: stat.session,
+    };
+    Ok(all_alive()?.into_iter().map(of).collect())
 }
 
 /// Adds descendants and own sessions until nothing is left to add.

@@ -30,6 +30,7 @@ pub use pid_file::PidFileService;
 
 use super::{ControllerError, KillSource};
 use crate::world::ProcessId;
+use crate::world::process::is_gone;
 
 fn failed(action: &'static str, service: &str, error: impl std::fmt::Display) -> ControllerError {
     ControllerError::Failed { action, service: service.to_owned(), reason: error.to_string() }
@@ -42,10 +43,16 @@ fn io_failed(action: &'static str, service: &str, error: &std::io::Error) -> Con
     failed(action, service, error)
 }
 
+/// The process while it lives.
+fn alive(process: Option<ProcessId>, label: &str) -> Result<Option<ProcessId>, ControllerError> {
+    let alive = process.map_or(Ok(None), ProcessId::if_alive);
+    alive.map_err(|error| io_failed("look at the process of", label, &error))
+}
+
 /// A process in a systemd service of its own is that unit's: systemd would restart it, or kill what it leaves.
-fn manager_of(main: Option<&ProcessId>) -> Vec<KillSource> {
-    let Some(unit) = main.and_then(foreign_unit) else { return Vec::new() };
-    vec![KillSource { id: "service-manager".to_owned(), what: of_unit(unit), neutralised_by: None }]
+fn manager_of(main: Option<&ProcessId>, label: &str) -> Result<Vec<KillSource>, ControllerError> {
+    let Some(unit) = foreign_unit(main, label)? else { return Ok(Vec::new()) };
+    Ok(vec![KillSource { id: "service-manager".to_owned(), what: of_unit(unit), neutralised_by: None }])
 }
 
 fn of_unit(unit: String) -> String {
@@ -53,9 +60,15 @@ fn of_unit(unit: String) -> String {
 }
 
 /// The unit of systemd that the process belongs to, unless we live in the same one.
-fn foreign_unit(main: &ProcessId) -> Option<String> {
-    let unit = |process: &str| service_unit(&std::fs::read_to_string(format!("/proc/{process}/cgroup")).ok()?);
-    unit(&main.pid.to_string()).filter(|theirs| unit("self").as_ref() != Some(theirs))
+fn foreign_unit(main: Option<&ProcessId>, label: &str) -> Result<Option<String>, ControllerError> {
+    let unit = |process: &str| match std::fs::read_to_string(format!("/proc/{process}/cgroup")) {
+        Err(error) if is_gone(&error) => Ok(None),
+        Err(error) => Err(io_failed("look at the control group of", label, &error)),
+        Ok(text) => Ok(service_unit(&text)),
+    };
+    let Some(main) = main else { return Ok(None) };
+    let theirs = unit(&main.pid.to_string())?;
+    Ok(if theirs.is_some() && theirs != unit("self")? { theirs } else { None })
 }
 
 /// The innermost service of a group's path, from the text of /proc/PID/cgroup. A service may have groups of its own

@@ -25,6 +25,7 @@ use super::io_failed;
 use super::shown::{Likeness, argv_of, likeness};
 use crate::controller::{CommandLine, ControllerError};
 use crate::world::ProcessId;
+use crate::world::process::is_gone;
 
 /// A pid, a line feed and a few lines more (PostgreSQL writes seven); anything longer is no pid file.
 const PID_FILE_LEN_MAX: u64 = 4096;
@@ -74,7 +75,7 @@ pub(super) fn read(
     }
     match ProcessId::of(pid).map_err(|e| io_failed("look at the process of", label, &e))? {
         Some(process) if known == Some(&process) => Ok(Named::Service(process)),
-        Some(process) => Ok(judge(process, &metadata, command)),
+        Some(process) => judge(process, &metadata, command).map_err(|e| io_failed("look at the process of", label, &e)),
         None if is_hidden(pid) => Err(ControllerError::Permission {
             action: "look at the process of",
             service: label.to_owned(),
@@ -84,7 +85,7 @@ pub(super) fn read(
     }
 }
 
-fn judge(process: ProcessId, file: &Metadata, command: Option<&CommandLine>) -> Named {
+fn judge(process: ProcessId, file: &Metadata, command: Option<&CommandLine>) -> std::io::Result<Named> {
     let pid = process.pid;
     let shows = || match argv_of(&process) {
         Ok(argv) => {
@@ -93,22 +94,25 @@ fn judge(process: ProcessId, file: &Metadata, command: Option<&CommandLine>) -> 
         }
         Err(_) => "something else".to_owned(),
     };
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let status = match std::fs::read_to_string(format!("/proc/{pid}/status")) {
+        Err(error) if is_gone(&error) => return Ok(Named::Stale(format!("there is no process {pid} any more"))),
+        other => other?,
+    };
     let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
     if let Some(leader) = field("Tgid:").filter(|leader| leader.parse() != Ok(pid)) {
-        return Named::Stale(format!("{pid} is no process, but a thread of process {leader}"));
+        return Ok(Named::Stale(format!("{pid} is no process, but a thread of process {leader}")));
     }
     if field("Kthread:") == Some("1") {
-        return Named::Stale(format!("process {pid} is a thread of the kernel"));
+        return Ok(Named::Stale(format!("process {pid} is a thread of the kernel")));
     }
     let users: Vec<&str> = field("Uid:").unwrap_or_default().split_whitespace().collect();
     if file.uid() != 0 && !users.is_empty() && !users.contains(&file.uid().to_string().as_str()) {
         let user = users[0];
         let why = format!("it belongs to user {}, and process {pid} to user {user}", file.uid());
-        return Named::Doubtful(process, why);
+        return Ok(Named::Doubtful(process, why));
     }
-    let likeness = command.map_or(Likeness::Possible, |command| likeness(&process, command));
-    match (is_older(file, &process), likeness) {
+    let likeness = command.map_or(Ok(Likeness::Possible), |command| likeness(&process, command))?;
+    Ok(match (is_older(file, &process), likeness) {
         (_, Likeness::Same) | (false, Likeness::Possible) => Named::Service(process),
         (false, Likeness::Other) => {
             let why = format!("process {pid} runs {}, which the service's command does not name", shows());
@@ -122,7 +126,7 @@ fn judge(process: ProcessId, file: &Metadata, command: Option<&CommandLine>) -> 
             );
             Named::Doubtful(process, why)
         }
-    }
+    })
 }
 
 /// Whether the process is there although /proc does not show it: then its absence there is no proof of a stop.

@@ -12,7 +12,7 @@ use super::capture::{capture, complete};
 use super::launch::{launch, reap_later};
 use super::named::{self, Named};
 use super::running::Running;
-use super::{failed, io_failed, manager_of};
+use super::{alive, failed, io_failed, manager_of};
 use crate::controller::{
     Activity, CommandLine, ControllerError, ExitCause, KillSource, ServiceController, ServiceSpec, ServiceState,
 };
@@ -113,10 +113,10 @@ impl PidFileService {
             },
         };
         *self.wrong.borrow_mut() = wrong;
-        let main = named.or_else(|| {
-            let started = self.started.borrow();
-            started.as_ref().and_then(|started| started.process.clone()).filter(ProcessId::is_alive)
-        });
+        let main = match named {
+            Some(named) => Some(named),
+            None => alive(self.started.borrow().as_ref().and_then(|started| started.process.clone()), &self.label())?,
+        };
         if let Some(main) = &main {
             self.running.note_run(main);
         }
@@ -195,8 +195,8 @@ impl PidFileService {
         reap_later(child);
     }
 
-    fn is_starting(&self) -> bool {
-        self.started.borrow().as_ref().is_some_and(|started| Instant::now() < started.until)
+    fn starting_until(&self) -> Option<Instant> {
+        self.started.borrow().as_ref().map(|started| started.until)
     }
 }
 
@@ -215,7 +215,7 @@ impl ServiceController for PidFileService {
     }
 
     fn state(&self) -> Result<ServiceState, ControllerError> {
-        let mut state = self.running.state(self.main()?.as_ref(), self.is_starting())?;
+        let mut state = self.running.state(self.main()?.as_ref(), self.starting_until())?;
         state.detail = match (state.activity, &*self.wrong.borrow()) {
             (Activity::Down, Some(Wrong::Stale(why))) => format!("the pid file is stale: {why}"),
             (Activity::Down, Some(Wrong::Doubtful(why))) => format!("the pid file is doubtful: {why}"),
@@ -278,7 +278,7 @@ impl ServiceController for PidFileService {
     }
 
     fn kill_sources(&self, _stop_wait_max: Duration) -> Result<Vec<KillSource>, ControllerError> {
-        Ok(manager_of(self.main()?.as_ref()))
+        manager_of(self.main()?.as_ref(), &self.label())
     }
 
     fn stop_mark(&self) -> Result<StopMark, ControllerError> {

@@ -31,6 +31,8 @@ pub(super) struct Running {
     stop_requested: Cell<bool>,
     /// When a start of ours counts as made: what fails at once has failed to start.
     settled: Cell<Option<Instant>>,
+    /// What the last look said of the service holds until then without any event: time alone ends a start.
+    holds_until: Cell<Option<Instant>>,
     /// The signals that were sent to this run by us.
     sent: RefCell<BTreeSet<i32>>,
     watch: FileWatch,
@@ -50,6 +52,7 @@ impl Running {
             exit: Cell::default(),
             stop_requested: Cell::default(),
             settled: Cell::default(),
+            holds_until: Cell::default(),
             sent: RefCell::default(),
             watch,
             ended_meanwhile: Cell::default(),
@@ -113,14 +116,24 @@ impl Running {
         Ok(alive)
     }
 
-    /// `is_starting`: a start of ours has not shown its main process yet.
-    pub(super) fn state(&self, main: Option<&ProcessId>, is_starting: bool) -> Result<ServiceState, ControllerError> {
+    /// `starting_until`: a start of ours that has not shown its main process yet has so long to do so.
+    pub(super) fn state(
+        &self,
+        main: Option<&ProcessId>,
+        starting_until: Option<Instant>,
+    ) -> Result<ServiceState, ControllerError> {
         let left = self.processes(main)?;
+        let now = Instant::now();
+        let settling_until = self.settled.get().filter(|settled| now < *settled);
+        let starting_until = starting_until.filter(|until| now < *until);
+        // One look at the clock: were the wait to look again, it could find the time over that this look found running,
+        // and wait for an event that never comes.
+        self.holds_until.set(settling_until.into_iter().chain(starting_until).min());
         let activity = match (main, left.is_empty()) {
             (Some(_), _) if self.stop_requested.get() => Activity::Stopping,
-            (Some(_), _) if self.is_settling() => Activity::Starting,
+            (Some(_), _) if settling_until.is_some() => Activity::Starting,
             (Some(_), _) => Activity::Up,
-            (None, _) if is_starting && !self.stop_requested.get() => Activity::Starting,
+            (None, _) if starting_until.is_some() && !self.stop_requested.get() => Activity::Starting,
             (None, false) => Activity::Stopping,
             (None, true) if self.has_failed() => Activity::Failed,
             (None, true) => Activity::Down,
@@ -161,16 +174,18 @@ impl Running {
     pub(super) fn request_stop(&self, main: Option<&ProcessId>) -> Result<(), ControllerError> {
         let like_us =
             |why: String| format!("{why}, and would be started again like this program: run it outside of that");
-        let reason =
-            main.and_then(|main| foreign_unit(main).map(of_unit).or_else(|| why_not_from_here(main).map(like_us)));
+        let unit = foreign_unit(main, &self.label)?.map(of_unit);
+        let reason = unit.or_else(|| main.and_then(why_not_from_here).map(like_us));
         if let Some(reason) = reason {
             return Err(ControllerError::Unsafe { action: "stop", service: self.label.clone(), reason });
         }
-        self.note_stop_request();
         match main {
-            Some(main) => send(main, StopSignal::Term, &self.label),
-            None => self.processes(None)?.iter().try_for_each(|left| send(left, StopSignal::Term, &self.label)),
+            Some(main) => send(main, StopSignal::Term, &self.label)?,
+            None => self.processes(None)?.iter().try_for_each(|left| send(left, StopSignal::Term, &self.label))?,
         }
+        // Not before: whoever brings it back would wait for the end of a stop that nobody was told of.
+        self.note_stop_request();
+        Ok(())
     }
 
     /// We request the stop now, or a program before this one did.
@@ -189,7 +204,7 @@ impl Running {
         if self.ended_meanwhile.take() {
             return Ok(());
         }
-        let until = self.settled.get().filter(|settled| *settled > Instant::now()).map_or(until, |at| at.min(until));
+        let until = self.holds_until.take().map_or(until, |at| at.min(until));
         self.watch.attach().map_err(|e| failed("watch", &self.label, e))?;
         loop {
             let only_files = self.family.wait(self.watch.as_fd(), until, cancel, &self.label)?;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::controller::CommandLine;
 use crate::world::ProcessId;
+use crate::world::process::is_gone;
 use crate::world::raw_path::RawPath;
 
 /// Programs that run the file which is their first argument.
@@ -50,15 +51,23 @@ pub(super) fn words(bytes: &[u8]) -> Vec<RawPath> {
 }
 
 /// Compares what the process shows with the command.
-pub(super) fn likeness(process: &ProcessId, command: &CommandLine) -> Likeness {
-    let Ok(argv) = argv_of(process) else { return Likeness::Possible };
+///
+/// # Errors
+/// When the process is there and can't be looked at.
+pub(super) fn likeness(process: &ProcessId, command: &CommandLine) -> std::io::Result<Likeness> {
+    let argv = match argv_of(process) {
+        Err(error) if is_gone(&error) || error.kind() == std::io::ErrorKind::PermissionDenied => {
+            return Ok(Likeness::Possible);
+        }
+        other => other?,
+    };
     let base = PathBuf::from(format!("/proc/{}", process.pid));
     let mut names = BTreeSet::new();
     // Its program can be seen by its user and root only, its name by everybody.
     let exe = std::fs::read_link(base.join("exe")).ok();
     names.extend(exe.as_deref().and_then(file_name));
     names.extend(std::fs::read(base.join("comm")).ok().map(|comm| comm.trim_ascii_end().to_vec()));
-    compare(&argv, names, &command.argv, is_script)
+    Ok(compare(&argv, names, &command.argv, is_script))
 }
 
 fn compare(
@@ -157,8 +166,8 @@ mod tests {
         let own = ProcessId::own().unwrap();
         let argv = argv_of(&own).unwrap();
         let mut command = CommandLine::new(argv.iter().map(|word| word.0.clone()));
-        assert_eq!(likeness(&own, &command), Likeness::Same);
+        assert_eq!(likeness(&own, &command).unwrap(), Likeness::Same);
         command = CommandLine::new(["/bin/true"]);
-        assert_eq!(likeness(&own, &command), Likeness::Other);
+        assert_eq!(likeness(&own, &command).unwrap(), Likeness::Other);
     }
 }

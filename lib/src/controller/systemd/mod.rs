@@ -180,7 +180,11 @@ impl SystemdUnit {
             let main = ProcessId::of(pid).map_err(|error| self.failed_io(ACTION, &error))?;
             let is_foreign = main.is_some() || !Path::new("/proc").join(pid.to_string()).exists();
             let is_still_main = || self.unit(ACTION).map(|unit| unit.small("MainPID") == Some(pid));
-            if is_foreign && is_still_main()? && main.is_none_or(|main| main.is_alive()) {
+            let has_ended = match main {
+                Some(main) => !main.is_alive().map_err(|error| self.failed_io(ACTION, &error))?,
+                None => false,
+            };
+            if is_foreign && is_still_main()? && !has_ended {
                 return Err(ControllerError::Failed {
                     action: ACTION,
                     service: self.label(),

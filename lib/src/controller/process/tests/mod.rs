@@ -185,8 +185,25 @@ fn a_process_that_ends_during_a_look_ends_the_wait_after_it() {
     child.wait().unwrap();
     let dir = tempfile::tempdir().unwrap();
     let running = running::Running::new("app".to_owned(), &dir.path().join("pid")).unwrap();
-    running.state(Some(&main), false).unwrap();
+    running.state(Some(&main), None).unwrap();
     let until = Instant::now() + BOUND;
     running.wait_change(until, &Cancel::new().unwrap()).unwrap();
     assert!(Instant::now() < until, "nothing woke it");
+}
+
+#[test]
+fn a_start_that_settles_between_look_and_wait_ends_the_wait() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = running::Running::new("service".to_owned(), &dir.path().join("pid")).unwrap();
+    let own = ProcessId::own().unwrap();
+    running.begin();
+    assert_eq!(running.state(Some(&own), None).unwrap().activity, Activity::Starting);
+    let settled = Instant::now() + Duration::from_millis(250);
+    while Instant::now() < settled {
+        std::thread::yield_now();
+    }
+    let began = Instant::now();
+    running.wait_change(began + BOUND, &Cancel::new().unwrap()).unwrap();
+    assert!(began.elapsed() < BOUND / 2, "nothing wakes it");
+    assert_eq!(running.state(Some(&own), None).unwrap().activity, Activity::Up);
 }
