@@ -34,6 +34,9 @@ pub struct DatabaseFacts {
     /// What of the service's own the checks had to do without: `collation icu_root`, `tokenizer collating`, ...
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub without: Vec<String>,
+    /// What svckit's own reader remarked, and SQLite does not call damage: the database itself had it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remarks: Vec<String>,
     /// Rows whose foreign key has no parent; no damage, but a service's matter. `None`: not asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub foreign_key_violations: Option<u64>,
@@ -92,23 +95,27 @@ pub(super) fn read(connection: &Connection, copy: &Path, identity: &Identity) ->
         objects,
         tables: Vec::new(),
         without: Vec::new(),
+        remarks: Vec::new(),
         foreign_key_violations: None,
     })
 }
 
-/// The tables that have pages of their own, as SQL identifiers can name them.
-pub(super) fn ordinary_tables(connection: &Connection, copy: &Path) -> Result<Vec<String>, SqliteError> {
-    let tables = || -> rusqlite::Result<Vec<String>> {
-        let sql = "SELECT name FROM sqlite_schema WHERE type = 'table' AND rootpage > 0 ORDER BY name";
+/// The tables as SQL identifiers can name them: those that have pages of their own, and the virtual ones.
+pub(super) fn tables(connection: &Connection, copy: &Path) -> Result<(Vec<String>, Vec<String>), SqliteError> {
+    let read = || -> rusqlite::Result<_> {
+        let sql = "SELECT name, rootpage > 0 FROM sqlite_schema WHERE type = 'table' ORDER BY name";
         let mut statement = connection.prepare(sql)?;
         let mut rows = statement.query([])?;
-        let mut names = Vec::new();
+        let (mut ordinary, mut without_pages) = (Vec::new(), Vec::new());
         while let Some(row) = rows.next()? {
-            names.push(String::from_utf8_lossy(bytes_of(row.get_ref(0)?)).into_owned());
+            let name = String::from_utf8_lossy(bytes_of(row.get_ref(0)?)).into_owned();
+            // A root that is no number is none of a table that could be asked about.
+            let has_pages = row.get::<_, Option<bool>>(1)?.unwrap_or(false);
+            (if has_pages { &mut ordinary } else { &mut without_pages }).push(name);
         }
-        Ok(names)
+        Ok((ordinary, without_pages))
     };
-    tables().asked("list the tables of", copy)
+    read().asked("list the tables of", copy)
 }
 
 fn bytes_of(value: rusqlite::types::ValueRef<'_>) -> &[u8] {

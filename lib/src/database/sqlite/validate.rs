@@ -3,33 +3,43 @@
 //! | rung | what is known |
 //! |---|---|
 //! | `header` | it begins as a database does, and is one complete file |
-//! | `structure` | every page is where it belongs, on every table and index (quick_check) |
+//! | `pages` | every page has one use; every record, key and index entry is whole and in its place, and every index that can be compared has its table's entries ([`super::pages`], which needs nothing of the service) |
+//! | `structure` | and SQLite finds no fault with them: nothing that quick_check would find |
 //! | `integrity` | and every index agrees with its table (integrity_check, table by table on two connections) |
 //! | `foreign-keys` | and every foreign key has its parent |
 //! | `counts` | the rows of every table were counted |
 //!
-//! A schema that only the service's own SQLite can open climbs `header`, `structure` and `counts`, with stand-ins.
+//! quick_check itself is run where `integrity` can't be climbed, or where our reader remarked something: in all other
+//! cases every part of it has been done by the rungs beside it.
+//!
+//! CHECK constraints are not judged: SQLite leaves them out of a schema that it may not write (and on a copy it may
+//! write nothing). Rows that break one are as the service has them, like those without the parent of a foreign key.
+//!
+//! A schema that only the service's own SQLite can open climbs `header`, `pages`, `structure` and `counts`, the latter
+//! two with stand-ins.
+
+mod jobs;
+mod scratch;
 
 use std::collections::VecDeque;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
 
-use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
 
-use super::copy::{Progress, copy_bytes, create};
+use self::jobs::Job;
+use self::scratch::Scratch;
 use super::error::SqliteError;
-use super::facts::{self, DatabaseFacts, TableRows};
+use super::facts::{self, DatabaseFacts};
 use super::header::identify;
-use super::own::{Asked, beside, open_still};
-use super::stubs::{self, Schema, Stubs};
+use super::own::{beside, open_still};
+use super::pages::{CheckOptions, Finding, Loss, check};
+use super::stubs::{self, Schema};
 use crate::progress::{Cancel, Observer};
-use crate::world::disk::AtPath;
 
 /// Findings beyond this many tell nothing more.
 const FINDINGS_MAX: usize = 10;
 
-/// Connections that check at the same time.
+/// Threads that check at the same time.
 const WORKERS: usize = 2;
 
 /// What was proved, and what the copy holds.
@@ -58,10 +68,12 @@ pub fn validate(copy: &Path, cancel: &Cancel, observer: &dyn Observer) -> Result
             return Err(corrupt(vec![format!("a {suffix} lies beside it: it is not complete in one file")]));
         }
     }
-    let mut rungs = vec!["header".to_owned()];
+    let remarks = page_by_page(copy, cancel, observer)?;
+    let mut rungs = vec!["header".to_owned(), "pages".to_owned()];
     let connection = damaged(open_still(copy))?;
     let mut facts = damaged(facts::read(&connection, copy, &identity))?;
-    let tables = damaged(facts::ordinary_tables(&connection, copy))?;
+    facts.remarks = remarks;
+    let (tables, virtual_tables) = damaged(facts::tables(&connection, copy))?;
     drop(connection);
 
     let (stubs, without_virtual) = match damaged(stubs::find(copy))? {
@@ -83,174 +95,57 @@ pub fn validate(copy: &Path, cancel: &Cancel, observer: &dyn Observer) -> Result
     let whole = stubs.is_empty() && without_virtual.is_none();
     let checked = without_virtual.as_ref().map_or(copy, |scratch| scratch.path.as_path());
 
-    let mut jobs = VecDeque::from([Job::Structure]);
+    let mut jobs = VecDeque::new();
+    // What every page says is known already; without the service's own functions the rest of it is asked at once.
+    if !whole || !facts.remarks.is_empty() {
+        jobs.push_back(Job::Structure);
+    }
     if whole {
         jobs.push_back(Job::ForeignKeys);
+        jobs.extend(virtual_tables.into_iter().map(Job::Virtual));
     }
     jobs.extend(tables.into_iter().map(|name| if whole { Job::Table(name) } else { Job::Count(name) }));
-    let shared =
-        Shared { copy: checked, stubs: &stubs, cancel, observer, total: jobs.len() as u64, state: Mutex::default() };
-    shared.lock().jobs = jobs;
-    std::thread::scope(|scope| {
-        for _ in 1..WORKERS {
-            scope.spawn(|| shared.work());
-        }
-        shared.work();
-    });
-    let state = shared.state.into_inner().unwrap_or_else(PoisonError::into_inner);
-    if let Some(error) = state.error {
-        return Err(error);
-    }
-    if !state.findings.is_empty() {
-        return Err(corrupt(state.findings));
+    let answers = jobs::run(checked, &stubs, jobs, cancel, observer)?;
+    if !answers.findings.is_empty() {
+        return Err(corrupt(answers.findings));
     }
     rungs.push("structure".to_owned());
     if whole {
         rungs.push("integrity".to_owned());
     }
-    if state.violations == Some(0) {
+    if answers.violations == Some(0) {
         rungs.push("foreign-keys".to_owned());
     }
     rungs.push("counts".to_owned());
-    facts.foreign_key_violations = state.violations;
-    facts.tables = state.counts;
+    facts.foreign_key_violations = answers.violations;
+    facts.tables = answers.counts;
     facts.tables.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(Validation { rungs, facts })
 }
 
-#[derive(Debug)]
-enum Job {
-    /// quick_check of the whole file: pages used twice or never, the freelist, every b-tree.
-    Structure,
-    ForeignKeys,
-    /// integrity_check and count.
-    Table(String),
-    Count(String),
+/// Every page by our own reader. The answer: what costs nothing and is no damage if SQLite says so.
+fn page_by_page(copy: &Path, cancel: &Cancel, observer: &dyn Observer) -> Result<Vec<String>, SqliteError> {
+    let options =
+        CheckOptions { threads: Some(WORKERS), findings_max: FINDINGS_MAX, own: true, ..CheckOptions::default() };
+    let corrupt = |findings| SqliteError::Corrupt { path: copy.to_owned(), findings };
+    let report = match check(copy, &options, cancel, observer) {
+        Err(SqliteError::NotSqlite { reason, .. }) => return Err(corrupt(vec![reason])),
+        other => other?,
+    };
+    let texts: Vec<String> = report.findings.iter().map(told).take(FINDINGS_MAX).collect();
+    if report.findings.iter().any(|finding| finding.loss != Loss::Nothing) {
+        return Err(corrupt(texts));
+    }
+    for text in &texts {
+        observer.notice(&format!("{}: {text}", copy.display()));
+    }
+    Ok(texts)
 }
 
-#[derive(Default)]
-struct State {
-    jobs: VecDeque<Job>,
-    done: u64,
-    findings: Vec<String>,
-    error: Option<SqliteError>,
-    violations: Option<u64>,
-    counts: Vec<TableRows>,
-}
-
-struct Shared<'a> {
-    copy: &'a Path,
-    stubs: &'a Stubs,
-    cancel: &'a Cancel,
-    observer: &'a dyn Observer,
-    total: u64,
-    state: Mutex<State>,
-}
-
-impl Shared<'_> {
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn work(&self) {
-        let mut connection = None;
-        loop {
-            let Some(job) = self.lock().jobs.pop_front() else {
-                return;
-            };
-            let done = self.connection(&mut connection).and_then(|connection| self.run(connection, &job));
-            let mut state = self.lock();
-            state.done += 1;
-            self.observer.bytes(state.done, self.total);
-            if let Err(error) = done {
-                // The first one tells; findings that stand already are worth more than it.
-                if let SqliteError::Corrupt { findings, .. } = error {
-                    state.findings.extend(findings);
-                } else if state.error.is_none() {
-                    state.error = Some(error);
-                }
-            }
-            if state.error.is_some() || state.findings.len() >= FINDINGS_MAX {
-                state.jobs.clear();
-            }
-        }
-    }
-
-    fn connection<'c>(&self, open: &'c mut Option<Connection>) -> Result<&'c Connection, SqliteError> {
-        if open.is_none() {
-            let mut connection = damaged(open_still(self.copy))?;
-            self.stubs.register(&connection, self.copy)?;
-            let cancel = self.cancel.clone();
-            let ended = connection.progress_handler(20_000, Some(move || cancel.is_requested()));
-            ended.asked("watch a check of", self.copy)?;
-            *open = Some(connection);
-        }
-        open.as_ref().ok_or_else(|| SqliteError::Cancelled { what: "checking", path: self.copy.to_owned() })
-    }
-
-    fn run(&self, connection: &Connection, job: &Job) -> Result<(), SqliteError> {
-        let answer = match job {
-            Job::Structure => {
-                self.observer.step("checking the structure of every page");
-                self.check(connection, "PRAGMA quick_check(100)")
-            }
-            Job::ForeignKeys => self.foreign_keys(connection),
-            Job::Table(name) => {
-                self.observer.step(&format!("checking table {name}"));
-                let check = format!("PRAGMA integrity_check({})", quoted(name));
-                self.check(connection, &check).and_then(|()| self.count(connection, name))
-            }
-            Job::Count(name) => self.count(connection, name),
-        };
-        answer.map_err(|source| {
-            if self.cancel.is_requested() {
-                return SqliteError::Cancelled { what: "checking", path: self.copy.to_owned() };
-            }
-            corrupt_or(SqliteError::Sqlite { action: "check", path: self.copy.to_owned(), source })
-        })
-    }
-
-    fn check(&self, connection: &Connection, sql: &str) -> rusqlite::Result<()> {
-        let mut statement = connection.prepare(sql)?;
-        let mut rows = statement.query([])?;
-        while let Some(row) = rows.next()? {
-            let text = String::from_utf8_lossy(row.get_ref(0)?.as_bytes().unwrap_or_default()).into_owned();
-            if text == "ok" || self.stubs.explains(&text) {
-                continue;
-            }
-            let mut state = self.lock();
-            if state.findings.len() < FINDINGS_MAX && !state.findings.contains(&text) {
-                state.findings.push(text);
-            }
-        }
-        Ok(())
-    }
-
-    fn foreign_keys(&self, connection: &Connection) -> rusqlite::Result<()> {
-        self.observer.step("checking foreign keys");
-        let count =
-            connection.query_row("SELECT count(*) FROM pragma_foreign_key_check", [], |row| row.get::<_, i64>(0));
-        match count {
-            Ok(count) => self.lock().violations = u64::try_from(count).ok(),
-            // A schema whose foreign keys can't be judged (`foreign key mismatch`) is no damage; the rung is not climbed.
-            Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::Unknown) => {
-                tracing::debug!(%error, "foreign keys can't be judged");
-            }
-            Err(error) => return Err(error),
-        }
-        Ok(())
-    }
-
-    fn count(&self, connection: &Connection, table: &str) -> rusqlite::Result<()> {
-        let sql = format!("SELECT count(*) FROM {}", quoted(table));
-        let rows: i64 = connection.query_row(&sql, [], |row| row.get(0))?;
-        self.lock().counts.push(TableRows { name: table.to_owned(), rows: u64::try_from(rows).unwrap_or(0) });
-        Ok(())
-    }
-}
-
-fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
+fn told(finding: &Finding) -> String {
+    let of = finding.object.as_ref().map(|object| format!("{object}, "));
+    let page = finding.page.map(|page| format!("page {page}: "));
+    format!("{}{}{}", of.unwrap_or_default(), page.unwrap_or_default(), finding.what)
 }
 
 /// SQLite's 'malformed' and 'not a database' are findings, not failures.
@@ -269,45 +164,4 @@ fn damaged<T>(result: Result<T, SqliteError>) -> Result<T, SqliteError> {
 
 fn is_damage(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase))
-}
-
-/// A copy of the copy, for a check that must change the schema; removed with it.
-struct Scratch {
-    path: std::path::PathBuf,
-}
-
-impl Scratch {
-    /// Virtual tables have no pages: without their rows in the schema, everything that has pages is checked.
-    fn without_virtual_tables(copy: &Path, cancel: &Cancel, observer: &dyn Observer) -> Result<Self, SqliteError> {
-        let scratch = Self { path: beside(copy, ".without-virtual-tables") };
-        scratch.remove();
-        let from = std::fs::File::open(copy).at("open", copy)?;
-        let len = from.metadata().at("look at", copy)?.len();
-        let progress = Progress { observer, cancel, done_before: 0, total: len, deadline: None };
-        copy_bytes(&from, copy, &create(&scratch.path)?, &scratch.path, len, progress)?;
-        let change = || -> rusqlite::Result<()> {
-            let connection = Connection::open(&scratch.path)?;
-            connection.set_db_config(rusqlite::config::DbConfig::SQLITE_DBCONFIG_DEFENSIVE, false)?;
-            connection.pragma_update(None, "synchronous", false)?;
-            connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
-            connection.pragma_update(None, "writable_schema", true)?;
-            connection.execute("DELETE FROM sqlite_schema WHERE type = 'table' AND rootpage = 0", [])?;
-            connection.close().map_err(|(_, error)| error)
-        };
-        damaged(change().asked("take the virtual tables out of", &scratch.path))?;
-        Ok(scratch)
-    }
-
-    fn remove(&self) {
-        for suffix in ["", "-wal", "-journal", "-shm"] {
-            // Best effort: it lies in our own scratch directory.
-            drop(std::fs::remove_file(beside(&self.path, suffix)));
-        }
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        self.remove();
-    }
 }

@@ -119,3 +119,70 @@ fn damage_is_found_and_named() {
     std::fs::write(place.copies.join("a.db-wal"), b"left").unwrap();
     assert!(matches!(validate(&path, &place.cancel, &Silent), Err(SqliteError::Corrupt { .. })));
 }
+
+#[test]
+fn what_only_sqlite_can_judge_is_still_judged() {
+    let place = Place::new();
+    let path = place.copies.join("a.db");
+    let make = |sql: &str| {
+        drop(std::fs::remove_file(&path));
+        let connection = Connection::open(&path).unwrap();
+        connection.execute_batch(sql).unwrap();
+        connection.close().unwrap();
+    };
+    for (what, sql) in [
+        // The pages of a full-text index are whole, and it has other words than its table.
+        (
+            "f5",
+            "CREATE VIRTUAL TABLE f5 USING fts5(a); INSERT INTO f5 VALUES('one'), ('two');
+             UPDATE f5_content SET c0 = 'three' WHERE id = 1;",
+        ),
+        (
+            "places",
+            "CREATE VIRTUAL TABLE places USING rtree(id, x0, x1); INSERT INTO places VALUES(1, 1, 2);
+             DELETE FROM places_rowid;",
+        ),
+    ] {
+        make(sql);
+        let error = validate(&path, &place.cancel, &Silent).unwrap_err();
+        assert!(matches!(error, SqliteError::Corrupt { .. }) && error.to_string().contains(what), "{what}: {error}");
+    }
+}
+
+#[test]
+fn what_costs_nothing_and_is_none_to_sqlite_is_remarked_and_no_damage() {
+    let place = Place::new();
+    let path = place.copies.join("a.db");
+    let connection = Connection::open(&path).unwrap();
+    connection
+        .execute_batch(
+            "CREATE TABLE t(id INTEGER PRIMARY KEY, v); CREATE TABLE u(v); INSERT INTO t(v) VALUES(1), (2);
+             WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 300)
+             INSERT INTO u SELECT randomblob(500) FROM n; DROP TABLE u;",
+        )
+        .unwrap();
+    connection.close().unwrap();
+    // Its last page is free, and the file ends within it.
+    let len = std::fs::metadata(&path).unwrap().len();
+    std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(len - 1000).unwrap();
+    let proved = validate(&path, &place.cancel, &Silent);
+    let (rows, _) = ask(&path);
+    assert_eq!(rows, 2);
+    let proved = proved.unwrap();
+    assert_eq!(proved.rungs, ["header", "pages", "structure", "integrity", "foreign-keys", "counts"]);
+    assert_eq!(proved.facts.remarks.len(), 1, "{:?}", proved.facts.remarks);
+}
+
+#[test]
+fn a_row_that_breaks_a_check_is_the_services_matter() {
+    let place = Place::new();
+    let path = place.copies.join("a.db");
+    let connection = Connection::open(&path).unwrap();
+    connection
+        .execute_batch(
+            "CREATE TABLE narrow(n CHECK (n < 5)); PRAGMA ignore_check_constraints=ON; INSERT INTO narrow VALUES(9);",
+        )
+        .unwrap();
+    connection.close().unwrap();
+    validate(&path, &place.cancel, &Silent).unwrap();
+}

@@ -47,7 +47,7 @@ fn a_schema_with_the_services_own_collation_function_and_modules_is_proved_as_fa
     let taken = snapshot_hot(&place.request(&databases)).unwrap();
     let before = std::fs::read(&taken[0].file).unwrap();
     let proved = validate(&taken[0].file, &place.cancel, &Silent).unwrap();
-    assert_eq!(proved.rungs, ["header", "structure", "counts"]);
+    assert_eq!(proved.rungs, ["header", "pages", "structure", "counts"]);
     assert_eq!(proved.facts.without, ["collation icu_root", "function own_key", "tokenizer collating"]);
     let rows = |name: &str| proved.facts.tables.iter().find(|t| t.name == name).map(|t| t.rows);
     assert_eq!(rows("items"), Some(3000));
@@ -77,6 +77,32 @@ fn damage_in_such_a_schema_is_found() {
 }
 
 #[test]
+fn an_index_in_the_services_own_order_that_lacks_a_row_is_found_without_that_order() {
+    let place = Place::new();
+    let path = place.copies.join("library.db");
+    create(&path);
+    validate(&path, &place.cancel, &Silent).unwrap();
+    // A row that no index knows of: SQLite puts it there, with the indices hidden from it.
+    let connection = service(&path);
+    connection
+        .execute_batch(
+            "PRAGMA writable_schema=ON;
+             CREATE TEMP TABLE hidden AS SELECT * FROM sqlite_schema WHERE name = 'items_title';
+             DELETE FROM sqlite_schema WHERE name = 'items_title'; PRAGMA writable_schema=RESET;",
+        )
+        .unwrap();
+    connection.execute_batch("INSERT INTO items(id, title, guid) VALUES(9000, 'Nowhere', 'g9000');").unwrap();
+    connection
+        .execute_batch(
+            "PRAGMA writable_schema=ON; INSERT INTO sqlite_schema SELECT * FROM hidden; PRAGMA writable_schema=RESET;",
+        )
+        .unwrap();
+    connection.close().unwrap();
+    let error = validate(&path, &place.cancel, &Silent).unwrap_err();
+    assert!(matches!(error, SqliteError::Corrupt { .. }) && error.to_string().contains("items_title"), "{error}");
+}
+
+#[test]
 fn a_virtual_table_that_nothing_can_open_is_left_out_and_the_rest_is_proved() {
     let place = Place::new();
     let path = place.copies.join("a.db");
@@ -94,7 +120,7 @@ fn a_virtual_table_that_nothing_can_open_is_left_out_and_the_rest_is_proved() {
     connection.close().unwrap();
     let before = std::fs::read(&path).unwrap();
     let proved = validate(&path, &place.cancel, &Silent).unwrap();
-    assert_eq!(proved.rungs, ["header", "structure", "counts"]);
+    assert_eq!(proved.rungs, ["header", "pages", "structure", "counts"]);
     assert!(proved.facts.without.iter().any(|w| w.contains("own")), "{:?}", proved.facts.without);
     assert!(std::fs::read(&path).unwrap() == before);
     assert_eq!(std::fs::read_dir(&place.copies).unwrap().count(), 1);
@@ -113,6 +139,6 @@ fn a_missing_parent_row_is_a_fact_and_no_damage() {
         .unwrap();
     connection.close().unwrap();
     let proved = validate(&path, &place.cancel, &Silent).unwrap();
-    assert_eq!(proved.rungs, ["header", "structure", "integrity", "counts"]);
+    assert_eq!(proved.rungs, ["header", "pages", "structure", "integrity", "counts"]);
     assert_eq!(proved.facts.foreign_key_violations, Some(2));
 }

@@ -92,7 +92,7 @@ fn random_damage_never_panics_and_is_found_where_sqlite_finds_it() {
 
 /// So many damages on each of four databases.
 fn campaign(rounds: usize) {
-    let (mut theirs_only, mut ours) = (Vec::new(), 0_usize);
+    let (mut theirs_only, mut proved_in_spite, mut ours) = (Vec::new(), Vec::new(), 0_usize);
     for (seed, (page_size, vacuum, encoding)) in
         [(1024, 0, "UTF-8"), (512, 1, "UTF-8"), (4096, 2, "UTF-16le"), (1024, 0, "UTF-16be")].into_iter().enumerate()
     {
@@ -113,7 +113,13 @@ fn campaign(rounds: usize) {
             let report = place.check_own();
             assert!(began.elapsed() < Duration::from_secs(20), "{what}: it took {:?}", began.elapsed());
             assert_eq!(std::fs::read(&place.db).unwrap(), bytes);
-            let theirs: Vec<String> = integrity(&place.db).into_iter().filter(|line| !is_beyond_us(line)).collect();
+            let all = integrity(&place.db);
+            // What SQLite finds in any way never passes for a proved copy.
+            let proved = crate::database::sqlite::validate(&place.db, &place.cancel, &Silent);
+            if !all.is_empty() {
+                proved_in_spite.extend(proved.ok().map(|_| format!("{what}: {all:?}")));
+            }
+            let theirs: Vec<String> = all.into_iter().filter(|line| !is_beyond_us(line)).collect();
             match (report.is_damaged(), theirs.is_empty()) {
                 (false, false) => theirs_only.push(format!("{what}: {theirs:?}")),
                 (found, _) => ours += usize::from(found),
@@ -121,5 +127,6 @@ fn campaign(rounds: usize) {
         }
     }
     assert_eq!(theirs_only, Vec::<String>::new());
+    assert_eq!(proved_in_spite, Vec::<String>::new());
     assert!(ours > rounds, "{ours}");
 }
