@@ -44,6 +44,9 @@ impl Outcome {
                 FailureKind::No => (10, "no", "the answer is no (not running, not ready, nothing to do)"),
                 FailureKind::Corrupt => (11, "corrupt", "the database is corrupt"),
                 FailureKind::Unverified => (12, "unverified", "a backup does not verify"),
+                FailureKind::Partial => {
+                    (13, "partial", "repaired in part: losses reported, and accepted or waiting to be")
+                }
                 FailureKind::LockHeld => (20, "lock-held", "refused: another operation holds the lock"),
                 FailureKind::WriteInFlight => {
                     (21, "write-in-flight", "refused: a database write is in flight, or it can't be known")
@@ -89,13 +92,14 @@ impl From<Outcome> for ExitCode {
 }
 
 /// Every outcome, in the order of the codes.
-pub const ALL: [Outcome; 14] = [
+pub const ALL: [Outcome; 15] = [
     Outcome::Done,
     Outcome::Failed(FailureKind::Usage),
     Outcome::Failed(FailureKind::Config),
     Outcome::Failed(FailureKind::No),
     Outcome::Failed(FailureKind::Corrupt),
     Outcome::Failed(FailureKind::Unverified),
+    Outcome::Failed(FailureKind::Partial),
     Outcome::Failed(FailureKind::LockHeld),
     Outcome::Failed(FailureKind::WriteInFlight),
     Outcome::Failed(FailureKind::Unsafe),
@@ -128,6 +132,7 @@ mod tests {
                 (10, "no"),
                 (11, "corrupt"),
                 (12, "unverified"),
+                (13, "partial"),
                 (20, "lock-held"),
                 (21, "write-in-flight"),
                 (22, "unsafe"),

@@ -1,4 +1,4 @@
-//! What `svc-ctl` and `svc-backup` share: command lines, configuration, rendering, progress, signals, exit codes.
+//! What `svc-ctl`, `svc-backup` and `svc-repair` share: command lines, configuration, rendering, progress, signals, exit codes.
 //!
 //! The programs use svckit's public interface only; each is: parse, one call, render, exit.
 
@@ -13,6 +13,7 @@ pub mod exit;
 pub mod manual;
 pub mod progress;
 pub mod render;
+pub mod repair;
 pub mod service;
 pub mod signals;
 pub mod units;

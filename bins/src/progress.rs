@@ -35,7 +35,8 @@ impl Bar {
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(8));
         Self {
             bar,
-            of_bytes: ProgressStyle::with_template("{msg}  {bar:24} {bytes}/{total_bytes} {bytes_per_sec}").ok(),
+            of_bytes: ProgressStyle::with_template("{msg}  {bar:24} {bytes}/{total_bytes} {bytes_per_sec} eta {eta}")
+                .ok(),
             of_steps: ProgressStyle::with_template("{msg}  {elapsed}").ok(),
         }
     }

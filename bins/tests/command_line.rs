@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use clap::{Command, CommandFactory};
 use support::Place;
-use svckit_tools::cli::{backup, ctl};
+use svckit_tools::cli::{backup, ctl, repair};
 
 fn every_command(command: &Command, check: &mut dyn FnMut(&Command)) {
     for sub in command.get_subcommands() {
@@ -19,11 +19,12 @@ fn every_command(command: &Command, check: &mut dyn FnMut(&Command)) {
 fn the_command_lines_are_consistent() {
     backup::Cli::command().debug_assert();
     ctl::Cli::command().debug_assert();
+    repair::Cli::command().debug_assert();
 }
 
 #[test]
 fn every_command_has_help_with_an_example() {
-    for program in [backup::Cli::command(), ctl::Cli::command()] {
+    for program in [backup::Cli::command(), ctl::Cli::command(), repair::Cli::command()] {
         every_command(&program, &mut |command| {
             let name = command.get_name();
             assert!(command.get_about().is_some(), "{name}");
@@ -40,7 +41,7 @@ fn every_command_has_help_with_an_example() {
 #[test]
 fn help_has_the_exit_codes_and_goes_to_standard_output() {
     let place = Place::new();
-    for said in [place.backup(&["--help"]), place.ctl(&["--help"])] {
+    for said in [place.backup(&["--help"]), place.ctl(&["--help"]), place.repair(&["--help"])] {
         let out = said.succeeds();
         assert!(out.contains("Examples:") && out.contains("  40  the service is not back"), "{out}");
         assert!(said.err.is_empty(), "{}", said.err);
@@ -73,6 +74,9 @@ fn a_command_line_that_means_nothing_is_a_usage_error() {
     place.ctl(&["status", "--container", "plex"]).fails(2, &["not supported in this version"]);
     place.ctl(&["status", "--service", "plexx"]).fails(2, &["did you mean plex?"]);
     place.ctl(&["wait", "--unit", "a", "--ready", "htp:x"]).fails(2, &["htp"]);
+    place.repair(&["check"]).fails(2, &["<PATH>"]);
+    place.repair(&["check", "/a.db", "--scratch", "/b"]).fails(2, &["--deep"]);
+    place.repair(&["check", "/none.db"]).fails(2, &["there is no database /none.db", "hint: "]);
     assert!(!place.path("store").exists() && !place.path("state").exists(), "nothing was made");
 }
 
@@ -109,10 +113,12 @@ fn completions_and_manual_pages_come_from_the_same_source() {
         let script = place.backup(&["completions", shell]).succeeds().to_owned();
         assert!(script.contains("fence-hold-max"), "{shell}");
         assert!(!place.ctl(&["completions", shell]).succeeds().is_empty());
+        assert!(place.repair(&["completions", shell]).succeeds().contains("deep"));
     }
     place.backup(&["man", "man"]).succeeds();
     place.ctl(&["man", "man"]).succeeds();
-    for page in ["svc-backup.1", "svc-backup-backup.1", "svc-ctl.1", "svc-ctl-stop.1"] {
+    place.repair(&["man", "man"]).succeeds();
+    for page in ["svc-backup.1", "svc-backup-backup.1", "svc-ctl.1", "svc-ctl-stop.1", "svc-repair-check.1"] {
         let text = std::fs::read_to_string(place.path("man").join(page)).unwrap();
         assert!(text.contains("svc") && text.contains(".SH"), "{page}");
     }

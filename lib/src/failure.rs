@@ -16,6 +16,8 @@ pub enum FailureKind {
     Corrupt,
     /// A backup does not verify.
     Unverified,
+    /// A database was repaired in part, or can only be: the losses are told.
+    Partial,
     /// Another operation holds the lock.
     LockHeld,
     /// A database write is in flight, or it can't be known that none is.

@@ -55,7 +55,7 @@ fn life() {
 }
 
 fn files() {
-    for program in ["svc-backup", "svc-ctl"] {
+    for program in ["svc-backup", "svc-ctl", "svc-repair"] {
         let path = format!("/usr/bin/{program}");
         assert!(sh(&path, ["--version"]).expect(0).stdout.starts_with(program));
         let page = format!("/usr/share/man/man1/{program}.1.gz");
@@ -136,7 +136,8 @@ fn enabled_by_the_program() {
 
 fn purged() {
     sh("dpkg", ["--purge", "svckit"]).expect(0);
-    for path in ["/usr/bin/svc-backup", "/usr/bin/svc-ctl", "/usr/lib/systemd/system/svc-resume.service"] {
+    let programs = ["/usr/bin/svc-backup", "/usr/bin/svc-ctl", "/usr/bin/svc-repair"];
+    for path in programs.into_iter().chain(["/usr/lib/systemd/system/svc-resume.service"]) {
         assert!(!Path::new(path).exists(), "{path}");
     }
     let left = sh("find", ["/etc/systemd", "/run/systemd/system", "-name", "*svc-*"]).stdout;

@@ -3,6 +3,7 @@
 
 pub mod backup;
 pub mod ctl;
+pub mod repair;
 mod service;
 
 use std::path::PathBuf;
@@ -28,7 +29,7 @@ pub struct Global {
     pub config: Option<PathBuf>,
 }
 
-/// The hidden entry of both programs that waits for the end of its owner and then brings services back.
+/// The hidden entry of the programs that waits for the end of its owner and then brings services back.
 #[derive(Debug, Clone, Args)]
 pub struct GuardArgs {
     /// Where the locks are

@@ -36,6 +36,10 @@ impl Place {
         said(self.command(env!("CARGO_BIN_EXE_svc-ctl")).args(arguments).output().unwrap())
     }
 
+    pub(crate) fn repair<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Said {
+        said(self.command(env!("CARGO_BIN_EXE_svc-repair")).args(arguments).output().unwrap())
+    }
+
     /// The program in this place: nothing of the machine's own configuration or state is seen or touched.
     pub(crate) fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);

@@ -5,6 +5,7 @@
 //! service are separate results: 'not back' outranks everything else.
 
 mod backup;
+mod check;
 mod common;
 mod error;
 mod lifecycle;
@@ -16,6 +17,7 @@ mod store;
 mod verification;
 
 pub use backup::backup;
+pub use check::{CheckReport, CheckRequest, check};
 pub use error::OperationError;
 pub use lifecycle::{audit, restart, start, status, stop, wait};
 pub use request::{

@@ -8,6 +8,7 @@
 
 mod cold;
 mod copy;
+mod deep;
 mod error;
 mod facts;
 mod fenced;
@@ -26,6 +27,7 @@ mod wal;
 mod tests;
 
 pub use cold::{RawSet, finish_cold, snapshot_cold, take_cold};
+pub use deep::{DeepFinding, DeepKind, DeepReport, deep};
 pub use error::SqliteError;
 pub use facts::{DatabaseFacts, SchemaObject, TableRows};
 pub use fenced::snapshot_fenced;

@@ -39,6 +39,7 @@ mod sql;
 mod tree;
 mod view;
 mod wal;
+mod write;
 
 #[cfg(test)]
 mod tests;

@@ -1,0 +1,145 @@
+//! What only SQLite itself can judge: CHECK, full-text and other virtual tables, foreign keys, generated columns, the
+//! order in its indices on expressions. It reads a copy that is complete in one file, and nothing else.
+
+use std::path::Path;
+
+use rusqlite::Connection;
+use serde::Serialize;
+
+use super::error::SqliteError;
+use super::own::{Asked, open_still};
+use super::stubs::{self, Schema, Stubs};
+use crate::progress::{Cancel, Observer};
+
+/// Lines of SQLite's check that are told one by one.
+const LINES_MAX: usize = 1000;
+
+/// What a finding of SQLite is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DeepKind {
+    /// Pages, rows, indices, CHECK, NOT NULL, UNIQUE: integrity_check.
+    Integrity,
+    /// A full-text index that does not agree with its rows. The rows themselves are not touched by it.
+    FullText,
+    /// Rows whose foreign key has no parent: no damage, but a service's matter.
+    ForeignKey,
+}
+
+/// One thing that SQLite found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DeepFinding {
+    /// What it is about.
+    pub kind: DeepKind,
+    /// SQLite's words, or for a foreign key ours.
+    pub what: String,
+}
+
+/// What SQLite says of a copy.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct DeepReport {
+    /// What it found, up to a thousand of each kind.
+    pub findings: Vec<DeepFinding>,
+    /// What it could not judge, and why: collations, functions and tokenizers that only the service has.
+    pub not_judged: Vec<String>,
+}
+
+impl DeepReport {
+    /// Whether something is damaged: a foreign key without its parent is not.
+    #[must_use]
+    pub fn is_damaged(&self) -> bool {
+        self.findings.iter().any(|finding| finding.kind != DeepKind::ForeignKey)
+    }
+
+    fn add(&mut self, kind: DeepKind, what: String) {
+        if self.findings.iter().filter(|finding| finding.kind == kind).count() < LINES_MAX {
+            self.findings.push(DeepFinding { kind, what });
+        }
+    }
+}
+
+/// Has SQLite check a copy that nobody else has open: integrity_check, which asks full-text indices too, and
+/// foreign_key_check. The copy is read only, and nothing appears beside it.
+///
+/// # Errors
+/// When it is cancelled, and what keeps SQLite from reading at all. Damage is no error.
+pub fn deep(copy: &Path, cancel: &Cancel, observer: &dyn Observer) -> Result<DeepReport, SqliteError> {
+    let mut report = DeepReport::default();
+    let stubs = match stubs::find(copy) {
+        Ok(Schema::Opens(stubs)) => stubs,
+        Ok(Schema::Closed(error)) => {
+            // A module that is missing is no damage; a schema that can't be read is.
+            let text = error.to_string();
+            if text.contains("no such module") {
+                report.not_judged.push(format!("the whole of it: {text}"));
+            } else {
+                report.add(DeepKind::Integrity, text);
+            }
+            return Ok(report);
+        }
+        Err(SqliteError::Sqlite { source, .. }) if is_damage(&source) => {
+            report.add(DeepKind::Integrity, source.to_string());
+            return Ok(report);
+        }
+        Err(error) => return Err(error),
+    };
+    report.not_judged.extend(stubs.names());
+    let mut connection = open_still(copy)?;
+    stubs.register(&connection, copy)?;
+    let ended = cancel.clone();
+    let watched = connection.progress_handler(20_000, Some(move || ended.is_requested()));
+    watched.asked("watch a check of", copy)?;
+    observer.step("SQLite checks its integrity");
+    let asked = integrity(&connection, &stubs, &mut report).and_then(|()| {
+        observer.step("SQLite checks foreign keys");
+        foreign_keys(&connection, &mut report)
+    });
+    match asked {
+        Err(_) if cancel.is_requested() => {
+            Err(SqliteError::Cancelled { what: "checking a copy of", path: copy.to_owned() })
+        }
+        Err(source) if is_damage(&source) => {
+            report.add(DeepKind::Integrity, source.to_string());
+            Ok(report)
+        }
+        other => other.map(|()| report).asked("check", copy),
+    }
+}
+
+fn integrity(connection: &Connection, stubs: &Stubs, report: &mut DeepReport) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare(&format!("PRAGMA integrity_check({LINES_MAX})"))?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let line = String::from_utf8_lossy(row.get_ref(0)?.as_bytes().unwrap_or_default()).into_owned();
+        if line == "ok" || stubs.explains(&line) {
+            continue;
+        }
+        let is_of_words = line.contains("inverted index for FTS");
+        report.add(if is_of_words { DeepKind::FullText } else { DeepKind::Integrity }, line);
+    }
+    Ok(())
+}
+
+fn foreign_keys(connection: &Connection, report: &mut DeepReport) -> rusqlite::Result<()> {
+    let sql = "SELECT \"table\", parent, count(*) FROM pragma_foreign_key_check GROUP BY 1, 2 ORDER BY 1, 2";
+    let asked = connection.prepare(sql).and_then(|mut statement| {
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let (table, parent, count): (String, String, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+            report.add(DeepKind::ForeignKey, format!("{count} rows of {table} have no parent in {parent}"));
+        }
+        Ok(())
+    });
+    match asked {
+        // `foreign key mismatch`: a schema that says nothing which could be judged.
+        Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::Unknown) => {
+            report.not_judged.push(format!("foreign keys: {error}"));
+            Ok(())
+        }
+        other => other,
+    }
+}
+
+fn is_damage(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase))
+}
