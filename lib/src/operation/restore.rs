@@ -1,27 +1,27 @@
 //! Restore: choose, extract and check beside the target, quiesce, keep what is replaced, roll forward, resume.
 
+mod in_place;
+#[cfg(test)]
+mod tests;
+
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 
-use super::common::{begin, lock_keys, milliseconds, real_path, refused};
+use self::in_place::Job;
+use super::common::{begin, lock_keys, real_path, refused};
 use super::error::{During, OperationError};
-use super::lifecycle::stop_plan;
-use super::request::{RestoreReport, RestoreRequest, ServiceOptions};
-use super::resume::{replay_entry, resumed};
+use super::request::{RestoreReport, RestoreRequest};
 use super::staging;
 use crate::archive::{Backup, Payload, PayloadKind, Store};
-use crate::controller::{ServiceController, ServiceSpec};
-use crate::database::sqlite::{self, replace};
+use crate::controller::ServiceController;
+use crate::database::sqlite;
 use crate::failure::FailureKind;
-use crate::journal::{Entry, JOURNAL_VERSION, Journal, OpenEntry, Replacement};
-use crate::lock::OperationLock;
+use crate::journal::OpenEntry;
 use crate::name::BackupId;
-use crate::quiesce::{Context, Quiesced, ResumeMode, quiesce};
-use crate::sqlite_locks;
+use crate::quiesce::Context;
 use crate::world::disk::{AtPath, parent_of};
 use crate::world::raw_path::RawPath;
-use crate::world::{ProcessId, clock};
 
 /// One database of the backup and where it goes.
 struct Item {
@@ -48,7 +48,7 @@ pub fn restore(
     let mut report = RestoreReport {
         target: request.target.clone(),
         backup: backup.manifest().id.clone(),
-        restored: items.iter().map(|item| RawPath(item.target.clone())).collect(),
+        restored: Vec::new(),
         kept: Vec::new(),
         downtime_ms: None,
         service: None,
@@ -66,9 +66,10 @@ pub fn restore(
     let directories: Vec<PathBuf> = items.iter().map(|item| item.staging.clone()).collect();
     let mut staging = Some(staging::announce(context, &lock, &directories, &what)?);
     let staged = stage(context, &backup, &items, &what);
+    let job = Job { context, lock: &lock, request, items: &items, what: &what };
     let done = staged.and_then(|()| match service {
-        Some(service) => with_service(context, &lock, service, request, &items, &mut staging, &mut report, &what),
-        None => without_service(context, &lock, &items, &mut report, &what),
+        Some(service) => job.with_service(service, &mut staging, &mut report),
+        None => job.without_service(&mut report),
     });
     // What an interrupted replacement still needs stays: resume finishes that first.
     clear(&mut staging);
@@ -162,146 +163,12 @@ fn kept_dir(item: &Item, id: &BackupId) -> PathBuf {
     parent_of(&item.target).join(name)
 }
 
-fn prepare(items: &[Item], id: &BackupId, what: &str) -> Result<Vec<Replacement>, OperationError> {
-    let mut prepared = Vec::new();
-    for item in items {
-        prepared.push(replace::prepare(&item.target, &item.staged, &kept_dir(item, id)).during(what)?);
-    }
-    Ok(prepared)
-}
-
-#[allow(clippy::too_many_arguments, reason = "one step of one story, cut out of it")]
-fn with_service(
-    context: &Context,
-    lock: &OperationLock,
-    service: &dyn ServiceController,
-    request: &RestoreRequest,
-    items: &[Item],
-    staging: &mut Option<OpenEntry>,
-    report: &mut RestoreReport,
-    what: &str,
-) -> Result<(), OperationError> {
-    let databases = items.iter().map(|item| item.target.clone()).collect();
-    let options = ServiceOptions { databases, ..request.service.clone() };
-    let mut plan = stop_plan("restore", &options);
-    plan.persistent_hold = matches!(service.spec(), ServiceSpec::Unit { .. });
-    let mut quiesced = quiesce(lock, context, service, &plan).during(what)?;
-    let mut prepared = Vec::new();
-    let replaced = (|| {
-        prepared = prepare(items, &report.backup, what)?;
-        quiesced.record_replacements(prepared.clone()).during(what)?;
-        for replacement in &prepared {
-            replace::roll_forward(replacement).during(what)?;
-        }
-        quiesced.record_replacements(Vec::new()).during(what)
-    })();
-    let replaced = match replaced {
-        Ok(()) => prepared,
-        Err(error) if quiesced.has_replacements() && !taken_back(&mut quiesced, &prepared) => {
-            // Half replaced: nobody may start it on that. The journal keeps the intent, and resume finishes it.
-            let service = service.label();
-            quiesced.leave_to_guard();
-            let reason = format!("the replacement of its database was interrupted: {error}");
-            return Err(OperationError::NotBack { service, reason, work: None });
-        }
-        Err(error) => {
-            clear(staging);
-            return Err(match quiesced.resume() {
-                Ok(_) => error,
-                Err(not_back) => OperationError::NotBack {
-                    service: not_back.service,
-                    reason: not_back.reason,
-                    work: Some(error.to_string()),
-                },
-            });
-        }
-    };
-    report.kept = kept(&replaced);
-    // Before the service's own entry goes, and the guard with it: one of both is always there to clear it.
-    clear(staging);
-    let (since, was_up) = (quiesced.since(), quiesced.was_up());
-    let returned = quiesced.resume();
-    report.downtime_ms = was_up.then(|| milliseconds(since.elapsed()));
-    match returned {
-        Ok(returned) => {
-            report.service = Some(resumed(returned));
-            Ok(())
-        }
-        Err(not_back) => Err(OperationError::NotBack {
-            service: not_back.service,
-            reason: not_back.reason,
-            work: Some(format!("{} is in place; what it replaced is in {}", report.backup, shown(&report.kept))),
-        }),
-    }
-}
-
 fn clear(staging: &mut Option<OpenEntry>) {
     if let Some(entry) = staging.take()
         && let Err(error) = staging::clear(entry)
     {
         tracing::warn!(%error, "the staging could not be cleared; the next resume does");
     }
-}
-
-/// Takes back what has begun, the last first, and says whether all of it is as it was.
-fn taken_back(quiesced: &mut Quiesced<'_>, prepared: &[Replacement]) -> bool {
-    for replacement in prepared.iter().rev() {
-        if let Err(error) = replace::roll_back(replacement) {
-            tracing::warn!(%error, target = %replacement.target.0.display(), "the replacement could not be taken back");
-            return false;
-        }
-    }
-    quiesced.record_replacements(Vec::new()).is_ok()
-}
-
-fn without_service(
-    context: &Context,
-    lock: &OperationLock,
-    items: &[Item],
-    report: &mut RestoreReport,
-    what: &str,
-) -> Result<(), OperationError> {
-    for item in items.iter().filter(|item| item.target.exists()) {
-        let openers = sqlite_locks::openers(&item.target)
-            .map_err(|e| refused(what, format!("can't see who has it open: {e}"), FailureKind::WriteInFlight))?;
-        if let Some(opener) = openers.first() {
-            return Err(OperationError::Refused {
-                what: what.to_owned(),
-                reason: format!("process {} has {} open", opener.process.pid, item.target.display()),
-                kind: FailureKind::WriteInFlight,
-                hint: Some(
-                    "name the service (--unit, --pid-file), so that it can be stopped for the restore".to_owned(),
-                ),
-            });
-        }
-    }
-    let prepared = prepare(items, &report.backup, what)?;
-    let owner = ProcessId::own().map_err(|e| refused(what, e.to_string(), FailureKind::Failed))?;
-    let entry = Journal::at(context.dirs.journal())
-        .create(Entry {
-            version: JOURNAL_VERSION,
-            id: BackupId::fresh(),
-            operation: "restore".to_owned(),
-            owner,
-            created: clock::now_rfc3339(),
-            lock_keys: lock.keys().cloned().collect(),
-            services: Vec::new(),
-            replacements: prepared.clone(),
-            staging: Vec::new(),
-        })
-        .during(what)?;
-    replay_entry(entry, ResumeMode::Now)?;
-    report.kept = kept(&prepared);
-    Ok(())
-}
-
-fn kept(replaced: &[Replacement]) -> Vec<RawPath> {
-    replaced.iter().filter(|replacement| !replacement.old.is_empty()).map(|r| r.kept.clone()).collect()
-}
-
-fn shown(paths: &[RawPath]) -> String {
-    let texts: Vec<String> = paths.iter().map(|path| path.0.display().to_string()).collect();
-    if texts.is_empty() { "nothing".to_owned() } else { texts.join(", ") }
 }
 
 /// The files of the backup, into a directory of their own: they never overwrite what is there.

@@ -255,6 +255,9 @@ impl Fixture for Plain {
         if restores && end.outcome.status == 0 && in_place == InPlace::Old {
             return Err("it reports success, and the old database is in place".to_owned());
         }
+        if restores && fault != Fault::Kill && end.outcome.status == 30 && in_place == InPlace::New {
+            return Err("it reports that nothing has changed, and the new database is in place".to_owned());
+        }
         Ok(recovered)
     }
 

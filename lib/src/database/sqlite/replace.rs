@@ -164,15 +164,32 @@ pub(super) fn roll_forward_with(
     Ok(sync_dir(parent_of(staged))?)
 }
 
-/// Takes a replacement back that is not complete: what was moved aside returns, the staged file stays where it is.
+/// Whether the new database stands at the target.
+#[must_use]
+pub fn is_in_place(replacement: &Replacement) -> bool {
+    id_of(replacement.target.as_ref()).is_ok_and(|id| id == Some(replacement.staged_id))
+}
+
+/// Takes a replacement back, complete or not: what was moved aside returns, and the staged file to its place. Cut off
+/// anywhere, it can be followed by another call or by [`roll_forward`].
+///
+/// The caller knows that nobody has opened the new database.
 ///
 /// # Errors
-/// [`SqliteError::Replace`] where it is complete already, or where a name is taken.
+/// [`SqliteError::Replace`] where a name is taken, or side files say that the new database has been used.
 pub fn roll_back(replacement: &Replacement) -> Result<(), SqliteError> {
-    let target = replacement.target.as_ref();
+    let target: &Path = replacement.target.as_ref();
     let refuse = |reason: String| SqliteError::Replace { path: target.to_owned(), reason };
-    if id_of(target)? == Some(replacement.staged_id) {
-        return Err(refuse("the new database is in place already".to_owned()));
+    if is_in_place(replacement) {
+        if let Some(side) = SIDE_FILES.map(|suffix| beside(target, suffix)).iter().find(|side| exists(side)) {
+            return Err(refuse(format!("{} says that the new database has been used", side.display())));
+        }
+        let (cwd, staged): (_, &Path) = (rustix::fs::CWD, replacement.staged.as_ref());
+        match renameat_with(cwd, target, cwd, staged, RenameFlags::NOREPLACE) {
+            Err(rustix::io::Errno::INVAL) => std::fs::rename(target, staged).at("take back", target)?,
+            other => other.at("take back", target)?,
+        }
+        sync_dir(parent_of(staged))?;
     }
     // The database first: it must never stand there without the log that it had.
     for old in &replacement.old {
@@ -187,7 +204,11 @@ pub fn roll_back(replacement: &Replacement) -> Result<(), SqliteError> {
         }
     }
     sync_dir(parent_of(target))?;
-    Ok(sync_dir(replacement.kept.as_ref())?)
+    match sync_dir(replacement.kept.as_ref()) {
+        // There is nothing in it that could come back after a power cut.
+        Err(error) if error.source.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        other => Ok(other?),
+    }
 }
 
 /// Where a replaced file is kept: under its own name.

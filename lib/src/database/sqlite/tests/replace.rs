@@ -52,7 +52,7 @@ fn cut_before_any_step_it_is_completed_by_another_call() {
 }
 
 #[test]
-fn cut_before_the_new_database_is_in_place_it_can_be_taken_back() {
+fn cut_anywhere_it_can_be_taken_back_and_begun_again() {
     for setup in SETUPS {
         let mut taken_back = 0;
         for cut in 0.. {
@@ -63,12 +63,23 @@ fn cut_before_the_new_database_is_in_place_it_can_be_taken_back() {
                 step += 1;
                 if step > cut { Err(SqliteError::Empty { path: PathBuf::new() }) } else { Ok(()) }
             });
-            if replacement.staged.0.exists() {
-                roll_back(&replacement).unwrap();
-                assert_eq!(ask(&replacement.target.0), (OLD_ROWS, OLD_ROWS));
-                taken_back += 1;
-            } else {
+            if !replacement.staged.0.exists() {
+                // The first moment of taking a complete one back: nothing stands there.
+                std::fs::rename(&replacement.target.0, &replacement.staged.0).unwrap();
+                roll_forward(&replacement).unwrap();
+            }
+            roll_back(&replacement).unwrap();
+            roll_back(&replacement).unwrap();
+            assert_eq!(ask_rows(&place, &replacement), OLD_ROWS);
+            taken_back += 1;
+            if cut_short.is_ok() {
+                let kept = std::fs::read_dir(&replacement.kept.0).unwrap().count();
+                assert_eq!(kept, 0);
+                roll_forward(&replacement).unwrap();
+                // Side files mean that somebody was there.
+                std::fs::write(side_file(&replacement.target.0, "-wal"), b"somebody's").unwrap();
                 assert!(matches!(roll_back(&replacement), Err(SqliteError::Replace { .. })));
+                assert_eq!(std::fs::read(side_file(&replacement.target.0, "-wal")).unwrap(), b"somebody's");
             }
             if cut_short.is_ok() {
                 break;
@@ -119,8 +130,11 @@ fn a_file_that_was_not_recorded_is_not_touched() {
 }
 
 fn ask_rows(place: &Place, replacement: &Replacement) -> u64 {
+    // A look at the database itself would take its log away.
     let copy = place.copies.join("look.db");
-    std::fs::copy(&replacement.target.0, &copy).unwrap();
+    for suffix in ["", "-wal"] {
+        drop(std::fs::copy(side_file(&replacement.target.0, suffix), side_file(&copy, suffix)));
+    }
     ask(&copy).0
 }
 
