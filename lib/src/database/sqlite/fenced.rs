@@ -1,76 +1,101 @@
 //! Fenced: the service runs, and its writers wait while the files are copied as they are.
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::copy::{Progress, copy_bytes, create};
 use super::error::SqliteError;
-use super::hot::{Instantly, clear, copy_member, finish, same_content, snapshot_hot};
+use super::hot::{Instantly, clear, copy_member, finish, is_unchanged, same_content, settle, snapshot_hot};
 use super::live::{Member, Usage};
 use super::snapshot::{Snapshot, SnapshotRequest, copy_path, in_order};
 use super::wal::read_mark;
 use crate::sqlite_locks::Fence;
 use crate::world::disk::AtPath;
 
+/// How often it is begun anew where somebody opened or wrote one that nobody had open.
+const ATTEMPTS_MAX: usize = 3;
+
 /// Copies the databases while their write locks are ours: nobody can begin a transaction on any of them.
 ///
 /// How long that takes is measured first, by a copy without the fence that is thrown away (it also brings the files
-/// into memory); writers are kept waiting for `fence_hold_max` at most, whatever happens. Where nobody has any of the
-/// databases open, nobody is to be fenced, and it is a copy as [`snapshot_hot`] makes it.
+/// into memory); writers are kept waiting for `fence_hold_max` at most, whatever happens. A database that nobody has
+/// open can't be fenced, and has no writer: it is looked at under the fence of the others, and its copy is good if
+/// nobody has come to it up to the end. Where nobody has any of them open, it is a copy as [`snapshot_hot`] makes it.
 ///
 /// # Errors
 /// [`SqliteError::HoldTooLong`] with the estimate; [`SqliteError::Locks`] where the fence can't be had or would not
-/// hold; [`SqliteError::InFlight`] where somebody wrote in spite of it.
+/// hold; [`SqliteError::InFlight`] where somebody wrote in spite of it, or came to an idle one each time.
 pub fn snapshot_fenced(request: &SnapshotRequest<'_>) -> Result<Vec<Snapshot>, SqliteError> {
     let order = in_order(request.databases)?;
-    let members: Vec<Member> =
-        order.iter().map(|(index, path)| Member::open(*index, path)).collect::<Result<_, _>>()?;
-    let live: Vec<_> = members.iter().filter(|m| !matches!(m.usage, Usage::Quiet)).map(|m| m.path.clone()).collect();
-    if live.is_empty() {
-        drop(members);
-        return snapshot_hot(request);
+    let mut disturbed = None;
+    for _ in 0..ATTEMPTS_MAX {
+        let members: Vec<Member> =
+            order.iter().map(|(index, path)| Member::open(*index, path)).collect::<Result<_, _>>()?;
+        if members.iter().all(is_idle) {
+            drop(members);
+            return snapshot_hot(request);
+        }
+        for member in &members {
+            clear(&copy_path(request.into, member.index))?;
+        }
+        match attempt(request, &members)? {
+            Ok(at) => return finish(request, &members, &at),
+            Err(path) => disturbed = Some(path),
+        }
     }
-    if live.len() < members.len() {
-        // A database that nobody has open can't be fenced in WAL mode, and its service could open it any time.
-        let idle = members.iter().find(|m| matches!(m.usage, Usage::Quiet));
-        let path = idle.map(|m| m.path.clone()).unwrap_or_default();
-        let reason = "others of the set are open and this one is not: it can't be fenced together with them";
-        return Err(SqliteError::InFlight { path, reason: reason.to_owned() });
-    }
-    let estimate = rehearse(request, &members)?;
+    let reason = format!("nobody had it open, and somebody came to it during each of {ATTEMPTS_MAX} copies");
+    Err(SqliteError::InFlight { path: disturbed.unwrap_or_default(), reason })
+}
+
+fn is_idle(member: &Member) -> bool {
+    matches!(member.usage, Usage::Quiet)
+}
+
+/// The inner error: an idle member to which somebody came.
+fn attempt(request: &SnapshotRequest<'_>, members: &[Member]) -> Result<Result<Vec<Instantly>, PathBuf>, SqliteError> {
+    let (idle, live): (Vec<usize>, Vec<usize>) = (0..members.len()).partition(|i| is_idle(&members[*i]));
+    let paths: Vec<PathBuf> = live.iter().map(|i| members[*i].path.clone()).collect();
+    let estimate = rehearse(request, live.iter().map(|i| &members[*i]))?;
     if estimate > request.fence_hold_max {
-        let path = members.first().map(|m| m.path.clone()).unwrap_or_default();
+        let path = paths.into_iter().next().unwrap_or_default();
         return Err(SqliteError::HoldTooLong { path, estimate, hold_max: request.fence_hold_max });
     }
+    settle(idle.iter().map(|i| &members[*i]), request.cancel, request.into)?;
 
-    let fence = Fence::acquire(&live, request.fence_hold_max, request.cancel)?;
+    let fence = Fence::acquire(&paths, request.fence_hold_max, request.cancel)?;
     let deadline = Instant::now() + request.fence_hold_max.saturating_sub(fence.held_for());
     let mut at = members.iter().map(under_the_fence).collect::<Result<Vec<_>, _>>()?;
     let total = at.iter().map(Instantly::len).sum();
     let mut done_before = 0;
-    for (member, at) in members.iter().zip(&at) {
-        request.observer.step(&format!("copying {} under the fence", member.path.display()));
-        let progress = Progress {
-            observer: request.observer,
-            cancel: request.cancel,
-            done_before,
-            total,
-            deadline: Some((deadline, request.fence_hold_max)),
-        };
-        copy_member(request.into, member, at, progress)?;
+    let mut copy = |i: usize, at: &Instantly, deadline| {
+        request.observer.step(&format!("copying {}", members[i].path.display()));
+        let progress = Progress { observer: request.observer, cancel: request.cancel, done_before, total, deadline };
+        copy_member(request.into, &members[i], at, progress)?;
         done_before += at.len();
+        Ok::<_, SqliteError>(())
+    };
+    for i in &live {
+        copy(*i, &at[*i], Some((deadline, request.fence_hold_max)))?;
     }
-    for (member, before) in members.iter().zip(&at) {
-        let now = under_the_fence(member)?;
-        if now.mark != before.mark || !same_content(now.stamps[0], before.stamps[0]) {
+    for i in &live {
+        let (member, now) = (&members[*i], under_the_fence(&members[*i])?);
+        if now.mark != at[*i].mark || !same_content(now.stamps[0], at[*i].stamps[0]) {
             return Err(member.in_flight("it was written in spite of the lock that forbids it".to_owned()));
         }
     }
     let stall = fence.held_for();
     drop(fence);
-    for at in &mut at {
-        at.stall = stall;
+    for i in &live {
+        at[*i].stall = stall;
     }
-    finish(request, &members, &at)
+    // What is still as it was under the fence, is of that instant.
+    for i in &idle {
+        copy(*i, &at[*i], None)?;
+        if !is_unchanged(request, &members[*i], &at[*i], false)? {
+            return Ok(Err(members[*i].path.clone()));
+        }
+    }
+    Ok(Ok(at))
 }
 
 /// What stands there while nobody can write.
@@ -88,9 +113,12 @@ fn under_the_fence(member: &Member) -> Result<Instantly, SqliteError> {
 }
 
 /// How long the copy takes, by making it once.
-fn rehearse(request: &SnapshotRequest<'_>, members: &[Member]) -> Result<Duration, SqliteError> {
+fn rehearse<'a>(
+    request: &SnapshotRequest<'_>,
+    members: impl Iterator<Item = &'a Member> + Clone,
+) -> Result<Duration, SqliteError> {
     let began = Instant::now();
-    for member in members {
+    for member in members.clone() {
         let target = copy_path(request.into, member.index);
         clear(&target)?;
         request.observer.step(&format!("measuring how fast {} can be copied", member.path.display()));

@@ -303,7 +303,7 @@ pub(super) fn copy_member(
 }
 
 /// Whether what was copied is what stood there at the instant.
-fn is_unchanged(
+pub(super) fn is_unchanged(
     request: &SnapshotRequest<'_>,
     member: &Member,
     at: &Instantly,

@@ -33,6 +33,62 @@ fn fenced_copies_have_every_acknowledged_row_and_say_how_long_writers_waited() {
 }
 
 #[test]
+fn a_set_of_which_some_are_open_is_taken_at_one_instant() {
+    for (mode, idle_mode) in [("WAL", "WAL"), ("WAL", "DELETE"), ("DELETE", "WAL"), ("DELETE", "DELETE")] {
+        let place = Place::new();
+        let databases = [place.service.join("idle.db"), place.service.join("live.db")];
+        // One that a crash left: its rows are in its log, or a transaction is to be rolled back.
+        let setup = format!("PRAGMA journal_mode={idle_mode}");
+        let mut crashed = Writer::start(&[&databases[0]], &setup, Task::Busy);
+        crashed.wait_row(20);
+        let idle_rows = crashed.crash();
+        let setup = format!("PRAGMA journal_mode={mode}; PRAGMA synchronous=OFF");
+        let mut writer = Writer::start(&[&databases[1]], &setup, Task::Busy);
+        writer.wait_row(20);
+        let acknowledged = writer.acknowledged();
+        let before = place.names();
+        let taken = snapshot_fenced(&place.request(&databases)).unwrap();
+        assert!(rows_of(&taken[0]) >= idle_rows, "{mode} {idle_mode}");
+        assert!(rows_of(&taken[1]) >= acknowledged, "{mode} {idle_mode}");
+        assert_eq!(taken[0].stall, Duration::ZERO, "nobody waits for an idle one");
+        assert!(taken[1].stall > Duration::ZERO);
+        let idle = |names: Vec<String>| names.into_iter().filter(|n| n.starts_with("idle")).collect::<Vec<_>>();
+        assert_eq!(idle(place.names()), idle(before), "something of ours lies beside it");
+        writer.finish();
+    }
+}
+
+#[test]
+fn an_idle_one_that_is_opened_during_the_copy_is_fenced_with_the_others() {
+    let place = Place::new();
+    let databases = [place.service.join("idle.db"), place.service.join("live.db")];
+    Writer::start(&[&databases[0]], "PRAGMA journal_mode=WAL", Task::Idle(20)).finish();
+    let writer = Writer::start(&[&databases[1]], "PRAGMA journal_mode=WAL", Task::Idle(20));
+    let late = Late { database: &databases[0], writer: std::sync::Mutex::default() };
+    let request = SnapshotRequest { observer: &late, ..place.request(&databases) };
+    let taken = snapshot_fenced(&request).unwrap();
+    assert_eq!(rows_of(&taken[0]), 40, "its rows of before are not of this instant");
+    assert!(taken[0].stall > Duration::ZERO);
+    writer.finish();
+    late.writer.into_inner().unwrap().unwrap().finish();
+}
+
+/// Opens a database and writes to it as soon as that one is to be copied.
+struct Late<'a> {
+    database: &'a Path,
+    writer: std::sync::Mutex<Option<Writer>>,
+}
+
+impl crate::progress::Observer for Late<'_> {
+    fn step(&self, what: &str) {
+        let mut writer = self.writer.lock().unwrap();
+        if what.starts_with("copying") && what.contains("idle") && writer.is_none() {
+            *writer = Some(Writer::start(&[self.database], "PRAGMA journal_mode=WAL", Task::Idle(20)));
+        }
+    }
+}
+
+#[test]
 fn a_hold_that_would_be_too_long_is_refused_with_the_estimate() {
     let place = Place::new();
     let databases = [place.service.join("a.db")];
