@@ -171,7 +171,7 @@ pub struct RestoreArgs {
     pub target: TargetName,
     /// Which backup [default: the latest that verifies]
     pub backup: Option<BackupId>,
-    /// A file for one database, a directory for a set
+    /// A file for one database, a directory for a set and for files (a new one is made; `DIR/` asks for one)
     #[arg(long, value_name = "PATH")]
     pub to: PathBuf,
     /// Print the plan, and do nothing

@@ -9,7 +9,7 @@ use rustix::io::Errno;
 
 use super::backup::Reading;
 use super::codec::{BLOCK, PayloadWriter, Sums, sha256_hex};
-use super::manifest::{Codec, MANIFEST, Manifest, Payload, PayloadKind, VERSION};
+use super::manifest::{Codec, MANIFEST, Manifest, Payload, PayloadKind, Rights, VERSION};
 use super::sums::{self, SUMS};
 use super::target_lock::TargetLock;
 use super::{ArchiveError, Backup, TreeRequest, Verified, files, tree};
@@ -201,6 +201,10 @@ impl Draft {
                 let reason = format!("a payload named {name:?} is in this backup already");
                 return Err(ArchiveError::Source { path: source.to_owned(), reason });
             }
+            let rights = match kind {
+                PayloadKind::Sqlite => (Rights::of(source), Rights::of(parent_of(source))),
+                PayloadKind::Files => (None, None),
+            };
             let file = self.free_file_name(name, ending);
             let path = self.dir.join(&file);
             let sums = write_payload(&path, write)?;
@@ -209,6 +213,8 @@ impl Draft {
                 file,
                 kind,
                 source: source.to_owned(),
+                rights: rights.0,
+                directory_rights: rights.1,
                 codec: Codec::Zstd,
                 stored_bytes: sums.stored_bytes,
                 stored_sha256: sums.stored_sha256,

@@ -4,14 +4,16 @@
 //! payload **and the manifest**. So any single edit, in whichever file, is noticed; an attacker who can write to the
 //! store can of course write both anew (that is what the rights of the store are checked for).
 
+use std::fs::{File, Permissions};
 use std::io::Read;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::ArchiveError;
 use crate::name::{BackupId, TargetName};
-use crate::world::disk::AtPath;
+use crate::world::disk::{AtPath, DiskError};
 
 /// The format version that this program writes.
 pub const VERSION: u64 = 1;
@@ -61,6 +63,12 @@ pub struct Payload {
     /// The path that it was taken from; the first one for a tree.
     #[serde(with = "crate::world::raw_path")]
     pub source: PathBuf,
+    /// The owner and mode of the source; `None` for a tree, which has them in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rights: Option<Rights>,
+    /// Those of the directory that the source lies in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub directory_rights: Option<Rights>,
     /// How it is compressed.
     pub codec: Codec,
     /// The size of `file`.
@@ -75,6 +83,42 @@ pub struct Payload {
     pub rungs: Vec<String>,
     /// What the check of its kind recorded: row counts of a database, entries of a tree.
     pub facts: serde_json::Value,
+}
+
+/// The owner and mode of a file or directory (chown(2), chmod(2)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rights {
+    /// The user.
+    pub uid: u32,
+    /// The group.
+    pub gid: u32,
+    /// The mode's permission bits.
+    pub mode: u32,
+}
+
+impl Rights {
+    pub(super) fn of(path: &Path) -> Option<Self> {
+        let metadata = std::fs::metadata(path).ok()?;
+        Some(Self { uid: metadata.uid(), gid: metadata.gid(), mode: metadata.mode() & 0o7777 })
+    }
+
+    /// The same without what everybody may do: for a file that comes to another directory than it was in.
+    #[must_use]
+    pub fn without_others(self) -> Self {
+        Self { mode: self.mode & !0o007, ..self }
+    }
+
+    /// Gives them to a file or directory: the mode, and as root the owner too.
+    ///
+    /// # Errors
+    /// When the file system refuses.
+    pub fn give(self, file: &File, path: &Path) -> Result<(), DiskError> {
+        if rustix::process::geteuid().is_root() {
+            std::os::unix::fs::fchown(file, Some(self.uid), Some(self.gid)).at("give to its owner", path)?;
+        }
+        // After the owner: a change of owner clears bits.
+        file.set_permissions(Permissions::from_mode(self.mode)).at("set the mode of", path)
+    }
 }
 
 /// What a payload is.

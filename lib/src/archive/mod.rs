@@ -51,7 +51,7 @@ mod tests;
 pub use backup::Backup;
 pub use draft::{Check, Checked, Draft};
 pub use error::ArchiveError;
-pub use manifest::{Codec, MANIFEST, Manifest, Payload, PayloadKind, VERSION};
+pub use manifest::{Codec, MANIFEST, Manifest, Payload, PayloadKind, Rights, VERSION};
 pub use scratch::Scratch;
 pub use space::{Estimate, TreeSize};
 pub use store::{Found, Store};

@@ -105,7 +105,8 @@ pub struct RestoreRequest {
     pub target: TargetName,
     /// Which backup; `None`: the latest that verifies.
     pub backup: Option<BackupId>,
-    /// A file for one database, a directory for a set.
+    /// A file for one database, a directory for a set or for files beside it. What does not exist is made, below an
+    /// existing directory: a directory where several things go, or where the path ends in `/`.
     pub to: PathBuf,
     /// How the service is treated.
     pub service: ServiceOptions,
@@ -120,7 +121,7 @@ pub struct RestoreReport {
     pub target: TargetName,
     /// The backup that was restored.
     pub backup: BackupId,
-    /// The files that are in place now.
+    /// The databases that are in place now, and the directory of the backup's files; none in a dry run.
     pub restored: Vec<RawPath>,
     /// Where the files that were replaced are kept.
     pub kept: Vec<RawPath>,

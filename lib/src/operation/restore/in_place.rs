@@ -12,7 +12,7 @@ use super::super::error::{During, OperationError};
 use super::super::lifecycle::stop_plan;
 use super::super::request::{RestoreReport, RestoreRequest, ServiceOptions};
 use super::super::resume::resumed;
-use super::{Item, clear, kept_dir};
+use super::{Destination, clear, kept_dir};
 use crate::controller::{ServiceController, ServiceSpec};
 use crate::database::sqlite::replace;
 use crate::failure::FailureKind;
@@ -29,7 +29,7 @@ pub(super) struct Job<'a> {
     pub(super) context: &'a Context,
     pub(super) lock: &'a OperationLock,
     pub(super) request: &'a RestoreRequest,
-    pub(super) items: &'a [Item],
+    pub(super) destination: &'a Destination,
     pub(super) what: &'a str,
 }
 
@@ -51,7 +51,7 @@ impl Job<'_> {
         staging: &mut Option<OpenEntry>,
         report: &mut RestoreReport,
     ) -> Result<(), OperationError> {
-        let databases = self.items.iter().map(|item| item.target.clone()).collect();
+        let databases = self.destination.items.iter().map(|item| item.target.clone()).collect();
         let options = ServiceOptions { databases, ..self.request.service.clone() };
         let mut plan = stop_plan("restore", &options);
         plan.persistent_hold = matches!(service.spec(), ServiceSpec::Unit { .. });
@@ -82,7 +82,7 @@ impl Job<'_> {
                 return Err(OperationError::NotBack { service, reason, work: None });
             }
         }
-        report.in_place(self.items, &prepared);
+        report.in_place(self.destination, &prepared);
         // Before the service's own entry goes, and the guard with it: one of both is always there to clear it.
         clear(staging);
         let (since, was_up) = (quiesced.since(), quiesced.was_up());
@@ -119,6 +119,10 @@ impl Job<'_> {
 
     /// Replaces what nobody has open.
     pub(super) fn without_service(&self, report: &mut RestoreReport) -> Result<(), OperationError> {
+        if self.destination.items.is_empty() {
+            report.in_place(self.destination, &[]);
+            return Ok(());
+        }
         self.refuse_open()?;
         let prepared = self.prepare(&report.backup)?;
         let owner = ProcessId::own().map_err(|e| refused(self.what, e.to_string(), FailureKind::Failed))?;
@@ -145,7 +149,7 @@ impl Job<'_> {
                 if let Err(error) = entry.remove() {
                     report.notices.push(left_in_journal(&error));
                 }
-                report.in_place(self.items, &prepared);
+                report.in_place(self.destination, &prepared);
                 Ok(())
             }
             End::TakenBack(error) => match entry.remove() {
@@ -167,7 +171,7 @@ impl Job<'_> {
     }
 
     fn refuse_open(&self) -> Result<(), OperationError> {
-        for item in self.items.iter().filter(|item| item.target.exists()) {
+        for item in self.destination.items.iter().filter(|item| item.target.exists()) {
             let openers = sqlite_locks::openers(&item.target).map_err(|e| {
                 refused(self.what, format!("can't see who has it open: {e}"), FailureKind::WriteInFlight)
             })?;
@@ -187,7 +191,7 @@ impl Job<'_> {
 
     fn prepare(&self, id: &BackupId) -> Result<Vec<Replacement>, OperationError> {
         let mut prepared = Vec::new();
-        for item in self.items {
+        for item in &self.destination.items {
             let kept = kept_dir(item, id);
             match replace::prepare(&item.target, &item.staged, &kept).during(self.what) {
                 Ok(replacement) => prepared.push(replacement),
@@ -254,11 +258,12 @@ fn shown(paths: &[RawPath]) -> String {
 }
 
 impl RestoreReport {
-    fn in_place(&mut self, items: &[Item], prepared: &[Replacement]) {
-        self.restored = items.iter().map(|item| RawPath(item.target.clone())).collect();
+    fn in_place(&mut self, destination: &Destination, prepared: &[Replacement]) {
+        self.restored = destination.items.iter().map(|item| RawPath(item.target.clone())).collect();
         let replaced = prepared.iter().filter(|replacement| !replacement.old.is_empty());
         self.kept = replaced.map(|replacement| replacement.kept.clone()).collect();
         // Nothing stood there, so nothing is kept.
         remove_kept(prepared);
+        destination.complete(self);
     }
 }
