@@ -140,7 +140,9 @@ pub fn milliseconds(ms: f64) -> String {
 #[must_use]
 pub fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
+    // What ends a row before the last column may be long, and makes no column wide.
+    let in_columns = |column: usize| rows.iter().filter(move |row| row.len() == columns || column + 1 < row.len());
+    let width = |column| in_columns(column).filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
     let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
     let mut text = String::new();
     for row in rows {
@@ -175,5 +177,8 @@ mod tests {
         assert_eq!(bytes(1536), "1.50 KiB");
         let rows = [vec!["a".to_owned(), "b".to_owned()], vec!["long".to_owned(), "x".to_owned()]];
         assert_eq!(table(&rows), "a     b\nlong  x\n");
+        let rows = [&["a", "b", "c"][..], &["long", "a sentence"], &["x", "y", "z"]];
+        let rows = rows.map(|row| row.iter().map(|&cell| cell.to_owned()).collect());
+        assert_eq!(table(&rows), "a     b  c\nlong  a sentence\nx     y  z\n");
     }
 }

@@ -69,10 +69,40 @@ fn what_is_no_database_is_told_apart() {
         ("none.db", "there is no database"),
         ("none/none.db", "none.db"),
     ] {
-        let said = back_up(&place, name, &[]);
-        assert!(matches!(said.code, 2 | 30), "{name}: {} {}", said.code, said.err);
-        said.fails(said.code, &["svc-backup: ", name, why]);
+        back_up(&place, name, &[]).fails(2, &["svc-backup: back up ", name, why, "hint: "]);
         assert!(!place.path("store").exists(), "{name}");
+    }
+}
+
+#[test]
+fn a_damaged_database_is_named_and_nothing_of_it_is_kept() {
+    let place = place();
+    let database = rusqlite::Connection::open(place.path("notes.db")).unwrap();
+    database
+        .execute_batch(
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 900)
+             INSERT INTO notes (body) SELECT hex(randomblob(200)) FROM n; PRAGMA wal_checkpoint(TRUNCATE);",
+        )
+        .unwrap();
+    database.close().unwrap();
+    back_up(&place, "notes.db", &[]).succeeds();
+    // The lock file says who had it last.
+    let backups = || content(&place.path("store")).into_iter().filter(|(path, _)| !path.ends_with(".lock"));
+    let before: Vec<_> = backups().collect();
+    edit(&place.path("notes.db"), |bytes| bytes[4096 * 5..4096 * 6].fill(0));
+    let path = place.path("notes.db");
+    let path = path.to_str().unwrap();
+    let hint = format!("hint: run `svc-repair check {path}`");
+    back_up(&place, "notes.db", &[]).fails(11, &["back up notes", path, "is damaged", "page 6", &hint]);
+    assert!(backups().eq(before), "{:?}", backups().map(|(path, _)| path).collect::<Vec<_>>());
+}
+
+#[test]
+fn an_include_that_there_is_not_is_said_and_leaves_no_store() {
+    let place = place();
+    for include in ["none", "none/*.conf"] {
+        back_up(&place, "notes.db", &["--include", include]).fails(2, &["back up notes", include, "hint: "]);
+        assert!(!place.path("store").exists(), "a refusal leaves no store behind");
     }
 }
 
@@ -98,6 +128,9 @@ fn a_store_inside_its_source_is_refused() {
     std::fs::create_dir(place.path("data")).unwrap();
     make_database(&place.path("data/notes.db"));
     let said = place.backup(&["backup", "--sqlite", "data/notes.db", "--include", "data", "--to", "data/store"]);
+    said.fails(2, &["lies inside the source", "hint: choose a store outside"]);
+    assert!(!place.path("data/store").exists(), "a refusal leaves no store behind");
+    let said = place.backup(&["backup", "--sqlite", "data/notes.db", "--include", "data/*", "--to", "data/store"]);
     said.fails(2, &["lies inside the source", "hint: choose a store outside"]);
     assert!(!place.path("data/store").exists(), "a refusal leaves no store behind");
 }

@@ -37,10 +37,9 @@ fn no_database() {
     for name in ["text", "empty", "directory", "missing"] {
         let path = dir.join(name);
         let outcome = svc_backup(["backup", "--sqlite", text(&path), "--to", text(&dir.join("store"))]);
-        assert!(outcome.status != 0 && outcome.stderr.contains(name), "{outcome:?}");
-        assert!(!outcome.stderr.contains("panicked"), "{outcome:?}");
+        assert!(outcome.status == 2 && outcome.stderr.contains(name), "{outcome:?}");
     }
-    assert!(!dir.join("store/text").exists());
+    assert!(!dir.join("store").exists());
 }
 
 fn bad_stores() {
@@ -51,17 +50,19 @@ fn bad_stores() {
     std::fs::create_dir(&small).unwrap();
     sh("mount", ["-t", "tmpfs", "-o", "size=16k", "small", text(&small)]).expect(0);
     let full = svc_backup(["backup", "--sqlite", text(&source), "--to", text(&small.join("store"))]);
-    assert!(full.status == 30 && full.stderr.contains("small"), "{full:?}");
+    assert!(full.status == 30 && full.stderr.contains("small") && full.stderr.contains("are free"), "{full:?}");
+    assert!(!small.join("store").exists(), "a refusal leaves no store behind");
     sh("mount", ["-o", "remount,ro", text(&small)]).expect(0);
     let read_only = svc_backup(["backup", "--sqlite", text(&source), "--to", text(&small.join("store2"))]);
-    assert!([23, 30].contains(&read_only.status) && read_only.stderr.contains("read-only"), "{read_only:?}");
+    assert!(read_only.status == 23 && read_only.stderr.contains("read-only"), "{read_only:?}");
     sh("umount", [text(&small)]).expect(0);
     let files = dir.join("files");
     std::fs::create_dir(&files).unwrap();
     let inside = files.join("store");
     let args = ["backup", "--sqlite", text(&source), "--include", text(&files), "--to", text(&inside)];
     let outcome = svc_backup(args);
-    assert!(outcome.status != 0 && !outcome.stderr.contains("panicked"), "{outcome:?}");
+    assert!(outcome.status == 2 && outcome.stderr.contains("lies inside"), "{outcome:?}");
+    assert!(!inside.exists());
 }
 
 fn odd_names() {

@@ -74,6 +74,12 @@ pub enum ArchiveError {
         /// Why not.
         reason: String,
     },
+    /// An include that there is not.
+    #[error("there is nothing of the name or pattern {}", path.display())]
+    NoMatch {
+        /// The path or pattern.
+        path: PathBuf,
+    },
     /// Written bytes are not those that were to be written, or a manifest is not usable.
     #[error("{} does not verify: {reason}", path.display())]
     Unverified {
@@ -126,7 +132,7 @@ impl Failure for ArchiveError {
             Self::Locked { .. } => FailureKind::LockHeld,
             Self::Rights { .. } => FailureKind::Permission,
             Self::Missing { .. } => FailureKind::No,
-            Self::StoreInsideSource { .. } => FailureKind::Usage,
+            Self::StoreInsideSource { .. } | Self::NoMatch { .. } => FailureKind::Usage,
             Self::NoSpace { .. } | Self::Source { .. } | Self::Cancelled { .. } | Self::GivenUp { .. } => {
                 FailureKind::Failed
             }
@@ -149,6 +155,9 @@ impl Failure for ArchiveError {
             }
             Self::NoSpace { .. } => "free some space, expire old backups, or choose a store on another file system",
             Self::StoreInsideSource { .. } => "choose a store outside of it, or include less",
+            Self::NoMatch { .. } => {
+                "correct what is to be included, or leave it out; quote a pattern, so that no shell expands it"
+            }
             Self::Unverified { .. } => "use another backup (list shows them), and check the disk of this one",
             Self::Newer { .. } => "read it with the newer version of this program that wrote it",
             Self::Missing { .. } | Self::Source { .. } | Self::Cancelled { .. } | Self::GivenUp { .. } => return None,

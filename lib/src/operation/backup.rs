@@ -1,15 +1,18 @@
 //! Backup: lock, plan, take, bring the service back, verify what was written, publish.
 
+mod facts;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use self::facts::{facts, identify, mode_word, refuse_live, refuse_store_inside, report, target_name};
 use super::common::{begin, lock_keys, milliseconds, real_path, refused};
 use super::error::{During, OperationError};
 use super::lifecycle::{stop_plan, stop_word};
 use super::request::{BackupMode, BackupReport, BackupRequest};
 use super::resume::resumed;
-use super::verification::{check_payload, common_rungs};
-use crate::archive::{Backup, Draft, Estimate, Payload, PayloadKind, Store, TreeRequest};
+use super::verification::{Judged, check_payload, common_rungs};
+use crate::archive::{ArchiveError, Backup, Draft, Estimate, Payload, PayloadKind, Store, TreeRequest};
 use crate::controller::ServiceController;
 use crate::database::sqlite::{self, Snapshot, SnapshotRequest};
 use crate::failure::FailureKind;
@@ -17,7 +20,6 @@ use crate::lock::{Holder, OperationLock};
 use crate::name::TargetName;
 use crate::plan;
 use crate::quiesce::{Context, NotBack, Return, StopOutcome, quiesce};
-use crate::sqlite_locks;
 use crate::world::raw_path::RawPath;
 
 /// What was taken while the service was away or held, and how it is now.
@@ -41,7 +43,7 @@ pub fn backup(
     let name = target_name(service, request)?;
     let label = service.map_or_else(|| name.to_string(), |service| service.label());
     let what = format!("back up {label}");
-    let sizes = identify(&databases)?;
+    let sizes = identify(&databases, &what)?;
     let facts = facts(service, request, &databases, &sizes, &name)?;
     let mut report = report(&name, request, &databases, plan::backup_steps(&facts));
     if request.dry_run {
@@ -50,14 +52,16 @@ pub fn backup(
     let keys = lock_keys(service, &databases)?;
     let lock = begin(context, "backup", &label, &keys, request.service.wait)?;
     refuse_store_inside(&request.store, &request.includes.patterns, &what)?;
+    let is_new = std::fs::symlink_metadata(&request.store).is_err();
     let store = Store::create(&request.store).during(what.as_str())?;
     // All that can be known is known before anything is stopped.
-    let tree = TreeRequest { includes: &request.includes.patterns, databases: &databases };
-    let measured = match tree.includes {
-        [] => None,
-        _ => Some(store.measure_tree(&tree, &context.cancel).during(what.as_str())?),
-    };
-    store.check_space(&name, &Estimate::of(&sizes, measured)).during(what.as_str())?;
+    if let Err(error) = check_room(context, &store, &name, request, &databases, &sizes).during(what.as_str()) {
+        if is_new {
+            // Nothing is in it yet.
+            drop(std::fs::remove_dir(&request.store));
+        }
+        return Err(error);
+    }
     let holder = Holder::own("backup", &label).map_err(|e| refused(&what, e.to_string(), FailureKind::Failed))?;
     let mut draft = store.begin(&name, &holder, &context.cancel).during(what.as_str())?;
     draft.describe(mode_word(request.mode), service.map(|service| service.label()).as_deref());
@@ -66,6 +70,23 @@ pub fn backup(
     let (taken, not_back) = job.take(&lock, service, &mut draft)?;
     let stored = taken.and_then(|taken| job.store(&store, draft, taken, &mut report));
     settle(stored, not_back, report)
+}
+
+/// That the includes are there and the store is not among them, and that all of it finds room.
+fn check_room(
+    context: &Context,
+    store: &Store,
+    name: &TargetName,
+    request: &BackupRequest,
+    databases: &[PathBuf],
+    sizes: &[u64],
+) -> Result<(), ArchiveError> {
+    let tree = TreeRequest { includes: &request.includes.patterns, databases };
+    let measured = match tree.includes {
+        [] => None,
+        _ => Some(store.measure_tree(&tree, &context.cancel)?),
+    };
+    store.check_space(name, &Estimate::of(sizes, measured))
 }
 
 /// Both results survive: 'not back' outranks, and says beside what became of the backup.
@@ -197,7 +218,7 @@ impl Job<'_> {
             }
         }
         observer.step("verifying what was written");
-        let mut check = check_payload(&self.context.cancel, observer);
+        let mut check = check_payload(Judged::Source, &self.context.cancel, observer);
         let verified = draft.verify(&mut check, observer).during(self.what)?;
         let backup = store.publish(verified).during(self.what)?;
         let longest = taken.snapshots.iter().map(|snapshot| snapshot.stall).max();
@@ -223,117 +244,4 @@ fn payload_name(source: &Path, taken: &[Payload]) -> String {
     let is_free = |name: &String| !taken.iter().any(|payload| payload.name == *name);
     let numbered = (2..).map(|n| format!("{name}-{n}"));
     std::iter::once(name.clone()).chain(numbered).find(is_free).unwrap_or(name)
-}
-
-/// Before the store is created: one inside what it backs up would grow with every backup.
-fn refuse_store_inside(store: &Path, includes: &[PathBuf], what: &str) -> Result<(), OperationError> {
-    let store = real_path(store);
-    match includes.iter().find(|include| store.starts_with(real_path(include))) {
-        Some(include) => Err(OperationError::Refused {
-            what: what.to_owned(),
-            reason: format!("the store {} lies inside the source {}", store.display(), include.display()),
-            kind: FailureKind::Usage,
-            hint: Some("choose a store outside of it, or include less".to_owned()),
-        }),
-        None => Ok(()),
-    }
-}
-
-fn identify(databases: &[PathBuf]) -> Result<Vec<u64>, OperationError> {
-    let mut sizes = Vec::new();
-    for path in databases {
-        let identity = sqlite::identify(path).during(format!("look at {}", path.display()))?;
-        let wal = std::fs::metadata(sqlite_locks::side_file(path, "-wal")).map_or(0, |wal| wal.len());
-        sizes.push(identity.bytes + wal);
-    }
-    Ok(sizes)
-}
-
-/// A cold backup without a service is one of a database that nobody has open.
-fn refuse_live(databases: &[PathBuf], what: &str) -> Result<(), OperationError> {
-    for path in databases {
-        let openers = sqlite_locks::openers(path).map_err(|e| {
-            refused(what, format!("can't see who has {} open: {e}", path.display()), FailureKind::WriteInFlight)
-        })?;
-        if let Some(opener) = openers.first() {
-            return Err(OperationError::Refused {
-                what: what.to_owned(),
-                reason: format!("process {} has {} open", opener.process.pid, path.display()),
-                kind: FailureKind::WriteInFlight,
-                hint: Some("name the service, so that it can be stopped for the copy, or use --mode hot".to_owned()),
-            });
-        }
-    }
-    Ok(())
-}
-
-fn facts(
-    service: Option<&dyn ServiceController>,
-    request: &BackupRequest,
-    databases: &[PathBuf],
-    sizes: &[u64],
-    name: &TargetName,
-) -> Result<plan::BackupFacts, OperationError> {
-    let mut dependants = Vec::new();
-    let mut described = None;
-    if let Some(service) = service {
-        let label = service.label();
-        let running = service.state().during(format!("look at {label}"))?.activity.is_up();
-        for dependant in service.dependants().during(format!("look at {label}"))? {
-            if dependant.state().during(format!("look at {label}"))?.activity.is_up() {
-                dependants.push(dependant.label());
-            }
-        }
-        described = Some((label, running));
-    }
-    Ok(plan::BackupFacts {
-        databases: databases.iter().cloned().zip(sizes.iter().copied()).collect(),
-        includes: request.includes.patterns.clone(),
-        mode: mode_word(request.mode),
-        service: described,
-        dependants,
-        store: request.store.clone(),
-        target: name.to_string(),
-    })
-}
-
-fn target_name(service: Option<&dyn ServiceController>, request: &BackupRequest) -> Result<TargetName, OperationError> {
-    if let Some(name) = &request.name {
-        return Ok(name.clone());
-    }
-    let text = match (service.map(|service| service.spec()), request.databases.first()) {
-        (Some(crate::controller::ServiceSpec::Unit { name, .. }), _) => name.trim_end_matches(".service").to_owned(),
-        (Some(crate::controller::ServiceSpec::Command { name, .. }), _) => name.to_string(),
-        (_, Some(first)) => first.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
-        (_, None) => {
-            return Err(refused("back up", "neither a database nor a service is named", FailureKind::Usage));
-        }
-    };
-    plan::name_from(&text).parse().during("name the target")
-}
-
-fn report(name: &TargetName, request: &BackupRequest, databases: &[PathBuf], plan: Vec<String>) -> BackupReport {
-    BackupReport {
-        target: name.clone(),
-        backup: None,
-        path: None,
-        mode: request.mode,
-        databases: databases.iter().cloned().map(RawPath).collect(),
-        stored_bytes: 0,
-        content_bytes: 0,
-        rungs: Vec::new(),
-        writer_stall_ms: None,
-        downtime_ms: None,
-        service: None,
-        plan,
-        notices: Vec::new(),
-    }
-}
-
-fn mode_word(mode: BackupMode) -> &'static str {
-    match mode {
-        BackupMode::Hot => "hot",
-        BackupMode::Fenced => "fenced",
-        BackupMode::Cold => "cold",
-    }
 }

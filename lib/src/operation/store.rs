@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::common::refused;
 use super::error::{During, OperationError};
-use super::verification::{check_payload, common_rungs};
+use super::verification::{Judged, check_payload, common_rungs};
 use crate::archive::{Backup, Found, Store, retention};
 use crate::failure::{Failure, FailureKind};
 use crate::lock::Holder;
@@ -140,7 +140,7 @@ fn verify_one(context: &Context, store: &Store, backup: &Backup, restore_test: b
     }
     let observer = context.observer.as_ref();
     let scratch = store.scratch().map_err(|e| e.to_string())?;
-    let mut check = check_payload(&context.cancel, observer);
+    let mut check = check_payload(Judged::Backup, &context.cancel, observer);
     let checked = backup.verify(scratch.path(), &mut check, &context.cancel, observer).map_err(|e| e.to_string())?;
     let all: Vec<&[String]> = checked.iter().map(|checked| &checked.rungs[..]).collect();
     Ok(common_rungs(&all))

@@ -142,8 +142,8 @@ fn patterns_match_and_what_matches_nothing_is_an_error() {
     assert_eq!(bed.listed(&backup), ["[literal]", "a.toml", "b.toml"]);
     let before = bed.names();
     for (include, says) in [
-        (app.join("*.yaml"), "nothing has this name"),
-        (app.join("gone"), "nothing has this name"),
+        (app.join("*.yaml"), "there is nothing of the name or pattern"),
+        (app.join("gone"), "there is nothing of the name or pattern"),
         (app.join("../app"), "'..'"),
         (PathBuf::from("relative"), "not absolute"),
         (app.join("[*"), "malformed"),

@@ -28,7 +28,7 @@ pub(super) fn roots(request: &TreeRequest<'_>) -> Result<Vec<PathBuf>, ArchiveEr
                 let before = found.len();
                 found.extend(globbed(include)?);
                 if found.len() == before {
-                    return Err(source(include, "nothing has this name or matches this pattern"));
+                    return Err(ArchiveError::NoMatch { path: include.clone() });
                 }
             }
             Err(error) => Err(error).at("look at", &normal)?,

@@ -170,7 +170,9 @@ impl Failure for SqliteError {
             Self::InFlight { .. } => "use --mode cold, which stops the service for the copy",
             Self::HoldTooLong { .. } => "use --mode cold, or allow a longer hold (fence_hold_max)",
             Self::NotAtRest { .. } => "stop the service with this database declared",
-            Self::Corrupt { .. } => "run `svc-repair check` on it for the whole list of findings",
+            Self::Corrupt { path, .. } => {
+                return Some(format!("run `svc-repair check {}` for the whole list of findings", path.display()));
+            }
             Self::Replace { .. } => "look at the files named, then run `svc-ctl resume`",
             Self::Sqlite { .. } | Self::Facts { .. } | Self::Cancelled { .. } => return None,
         };

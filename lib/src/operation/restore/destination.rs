@@ -19,6 +19,7 @@ use super::super::common::{real_path, refused};
 use super::super::error::{During, OperationError};
 use super::super::request::{RestoreReport, RestoreRequest};
 use super::super::staging;
+use super::super::verification::of_backup;
 use crate::archive::{Backup, Estimate, Payload, PayloadKind, Rights};
 use crate::controller::ServiceController;
 use crate::database::sqlite;
@@ -179,7 +180,8 @@ impl Destination {
             observer.step(&format!("extracting {}", target.display()));
             DirBuilder::new().mode(0o700).create(staging).at("create the directory", staging).during(what)?;
             backup.extract(payload, staging, &context.cancel, observer).during(what)?;
-            sqlite::validate(staged, &context.cancel, observer).during(what)?;
+            sqlite::validate(staged, &context.cancel, observer)
+                .map_err(|error| OperationError::Part { what: what.to_owned(), cause: of_backup(error) })?;
             // Where something stands, its owner and mode are carried over.
             if let Some(rights) = payload.rights.filter(|_| !target.exists()) {
                 rights
