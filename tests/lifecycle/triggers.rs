@@ -12,6 +12,7 @@ use crate::stop::{arguments, assert_back, restart};
 pub(crate) const STORIES: &[Story] = &[
     ("a connection to its socket does not start a service that was stopped, and does after its start", socket),
     ("a timer does not start a service that was stopped", timer),
+    ("a path that exists does not start a service that was stopped", path),
     ("services that need it are stopped first and started last, and only those that ran", dependants),
 ];
 
@@ -77,6 +78,34 @@ fn timer() {
     assert_eq!(active("by-timer.timer"), "active");
     assert_back(&unit);
     sh("systemctl", ["stop", "by-timer.timer"]).expect(0);
+}
+
+/// PathExists holds all the time: systemd starts the service again whenever it is down.
+fn path() {
+    let unit = Recipe::new().install("by-path");
+    let wanted = unit.record.path().with_file_name("wanted");
+    write_unit("by-path.path", &format!("[Path]\nPathExists={}\n", wanted.display()));
+    reload();
+    std::fs::write(&wanted, b"").unwrap();
+    sh("systemctl", ["start", "by-path.path"]).expect(0);
+    unit.record.wait_for_commits(2, QUICK);
+    let starts = unit.record.starts().len();
+    let observer = unit.observe();
+    svc_ctl(arguments("stop", &unit, &[])).expect(0);
+    unit.assert_stopped();
+    assert_eq!((active("by-path.path").as_str(), observer.no_kill().len()), ("inactive", 0));
+    std::fs::remove_file(&wanted).unwrap();
+    std::fs::write(&wanted, b"").unwrap();
+    let other = Recipe::new().start("beside-the-path");
+    restart(&other, &[]).expect(0);
+    assert_eq!(unit.record.starts().len(), starts);
+    svc_ctl(arguments("start", &unit, &[])).expect(0);
+    assert_eq!(active("by-path.path"), "active");
+    assert_back(&unit);
+    restart(&unit, &[]).expect(0);
+    assert_eq!((active("by-path.path").as_str(), unit.record.starts().len()), ("active", starts + 2));
+    assert_back(&unit);
+    sh("systemctl", ["stop", "by-path.path"]).expect(0);
 }
 
 fn dependants() {
