@@ -70,6 +70,17 @@ pub(super) fn members<'a>(service: &'a dyn ServiceController) -> Result<Vec<Memb
     Ok(found)
 }
 
+/// Tries once more where it fails: a service must not stay down for an error that passes.
+pub(super) fn twice<T>(
+    controller: &(dyn ServiceController + '_),
+    mut attempt: impl FnMut() -> Result<T, ControllerError>,
+) -> Result<T, ControllerError> {
+    attempt().or_else(|error| {
+        tracing::warn!(service = controller.label(), %error, "tried once more");
+        attempt()
+    })
+}
+
 /// Waits until `answer` has one, looking again whenever the service may have changed. `None` when the time is over.
 pub(super) fn wait_for<T>(
     controller: &(dyn ServiceController + '_),
@@ -78,8 +89,9 @@ pub(super) fn wait_for<T>(
     mut answer: impl FnMut(ServiceState) -> Result<Option<T>, ControllerError>,
 ) -> Result<Option<T>, ControllerError> {
     let deadline = Instant::now() + within;
+    let mut is_blind = false;
     loop {
-        if let Some(answer) = answer(controller.state()?)? {
+        if let Some(answer) = answer(twice(controller, || controller.state())?)? {
             return Ok(Some(answer));
         }
         if Instant::now() >= deadline {
@@ -88,6 +100,14 @@ pub(super) fn wait_for<T>(
         if cancel.is_requested() {
             return Err(ControllerError::Cancelled { service: controller.label() });
         }
-        controller.wait_change(deadline, cancel)?;
+        match controller.wait_change(deadline, cancel) {
+            Ok(()) => is_blind = false,
+            // Looked at again, not waited for again: it may have been the end of the wait that failed.
+            Err(error) if !is_blind => {
+                tracing::warn!(service = controller.label(), %error, "looked at once more");
+                is_blind = true;
+            }
+            Err(error) => return Err(error),
+        }
     }
 }

@@ -136,8 +136,9 @@ impl<'a> Quiesced<'a> {
         }
         if let Some(failed) = failed {
             let up = |member: &Member<'_>| member.handle.state().is_ok_and(|state| state.activity.is_up());
-            // All run, if not ready: resume could do no more for them.
-            if self.members.iter().all(|member| !member.before.activity.is_up() || up(member)) {
+            let free = |member: &Member<'_>| member.handle.release().and_then(|()| member.handle.unshield()).is_ok();
+            // All run, if not ready, and nothing of ours is on them: resume could do no more for them.
+            if self.members.iter().all(|member| (!member.before.activity.is_up() || up(member)) && free(member)) {
                 forget(entry);
                 self.end_guard();
             }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::NotBack;
-use super::member::wait_for;
+use super::member::{twice, wait_for};
 use crate::controller::{Activity, ControllerError, ServiceController, ServiceState};
 use crate::journal::ServiceRecord;
 use crate::progress::Cancel;
@@ -51,7 +51,7 @@ pub(super) fn bring_back(
     let not_back = |reason: String| NotBack { service: controller.label(), reason };
     // Never cut short by a cancellation: what we stopped comes back first.
     let cancel = Cancel::new().map_err(|e| not_back(e.to_string()))?;
-    controller.release().map_err(|e| not_back(e.to_string()))?;
+    twice(controller, || controller.release()).map_err(|e| not_back(e.to_string()))?;
     let triggers = restore_triggers(controller, record);
     let outcome = if record.was_up { start(controller, record, patience, &cancel) } else { Ok(Return::WasNotRunning) };
     let outcome = outcome.map_err(|e| not_back(e.to_string()))?;
@@ -74,7 +74,7 @@ pub(super) fn bring_back(
 fn unshield(controller: &(dyn ServiceController + '_)) {
     // A shield that stays is harmless (a finite time-out without a kill) and is in /run: told, no failure.
     // Once more, since what failed may be half done: nobody comes back to it once the entry is gone.
-    if let Err(error) = controller.unshield().or_else(|_| controller.unshield()) {
+    if let Err(error) = twice(controller, || controller.unshield()) {
         tracing::warn!(service = controller.label(), %error, "the shield could not be taken off");
     }
 }
@@ -82,7 +82,7 @@ fn unshield(controller: &(dyn ServiceController + '_)) {
 fn restore_triggers(controller: &(dyn ServiceController + '_), record: &ServiceRecord) -> Result<(), String> {
     let mut failed = Vec::new();
     for trigger in record.triggers.iter().filter(|t| t.was_active) {
-        if let Err(error) = controller.set_trigger(&trigger.name, true) {
+        if let Err(error) = twice(controller, || controller.set_trigger(&trigger.name, true)) {
             failed.push(error.to_string());
         }
     }
@@ -95,7 +95,7 @@ fn start(
     patience: Patience,
     cancel: &Cancel,
 ) -> Result<Return, ControllerError> {
-    let state = controller.state()?;
+    let state = twice(controller, || controller.state())?;
     if state.activity == Activity::Up {
         let same_run = record.run.is_some() && state.run == record.run;
         return Ok(if same_run { Return::StillUp } else { Return::Started });
@@ -108,9 +108,10 @@ fn start(
         return Ok(Return::Queued);
     }
     let mut attempts = 0;
+    let mut refused = None;
     let stop_deadline = Instant::now() + patience.stop;
     loop {
-        let state = controller.state()?;
+        let state = twice(controller, || controller.state())?;
         match state.activity {
             Activity::Up => return Ok(Return::Started),
             Activity::Stopping => {
@@ -126,11 +127,16 @@ fn start(
             }
             Activity::Down | Activity::Failed => {
                 if attempts == START_ATTEMPTS_MAX {
-                    return Err(failed_start(controller, &state));
+                    return Err(refused.unwrap_or_else(|| failed_start(controller, &state)));
                 }
                 attempts += 1;
-                controller.start()?;
-                wait_until_decided(controller, patience.start, cancel)?;
+                // One that failed half-way may have started it all the same: the next look tells.
+                refused = controller.start().err();
+                if let Some(error) = &refused {
+                    tracing::warn!(service = controller.label(), %error, attempts, "the start was refused");
+                } else {
+                    wait_until_decided(controller, patience.start, cancel)?;
+                }
             }
             Activity::Starting => {
                 if wait_until_decided(controller, patience.start, cancel)?.is_none() {
@@ -173,7 +179,7 @@ fn somebody_acted(
         return Ok(true);
     }
     let Some(mark) = &record.stop_mark else { return Ok(false) };
-    let current = controller.stop_mark()?;
+    let current = twice(controller, || controller.stop_mark())?;
     // Another boot: every state has changed by itself.
     let comparable = mark.boot_id == current.boot_id && mark.run.is_some() && current.run.is_some();
     Ok(comparable && mark.run != current.run)

@@ -1,6 +1,8 @@
 //! Stops and resumes of real processes. `tail -f /dev/null` stands for a service that runs until it is told otherwise;
 //! a `sh` that says that it waits stands for the guard.
 
+mod moody;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
