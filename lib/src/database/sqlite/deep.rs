@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::error::SqliteError;
 use super::own::{Asked, open_still};
 use super::stubs::{self, Schema, Stubs};
+use super::validate::Scratch;
 use crate::progress::{Cancel, Observer};
 
 /// Lines of SQLite's check that are told one by one.
@@ -59,38 +60,70 @@ impl DeepReport {
 }
 
 /// Has SQLite check a copy that nobody else has open: integrity_check, which asks full-text indices too, and
-/// foreign_key_check. The copy is read only, and nothing appears beside it.
+/// foreign_key_check. The copy is only read; its `-shm` may lie
+/// beside it meanwhile.
 ///
 /// # Errors
 /// When it is cancelled, and what keeps SQLite from reading at all. Damage is no error.
 pub fn deep(copy: &Path, cancel: &Cancel, observer: &dyn Observer) -> Result<DeepReport, SqliteError> {
     let mut report = DeepReport::default();
-    let stubs = match stubs::find(copy) {
-        Ok(Schema::Opens(stubs)) => stubs,
-        Ok(Schema::Closed(error)) => {
-            // A module that is missing is no damage; a schema that can't be read is.
-            let text = error.to_string();
-            if text.contains("no such module") {
-                report.not_judged.push(format!("the whole of it: {text}"));
-            } else {
-                report.add(DeepKind::Integrity, text);
-            }
-            return Ok(report);
+    let closed = match opened(copy, &mut report)? {
+        Some(Ok(stubs)) => return ask(copy, &stubs, report, cancel, observer),
+        Some(Err(closed)) => closed,
+        None => return Ok(report),
+    };
+    // Some virtual table does not open. A module that is not here is no damage; one that can't read its own tables is.
+    if closed.contains("no such module") {
+        report.not_judged.push(format!("virtual tables: {closed}"));
+    } else {
+        report.add(DeepKind::FullText, closed);
+    }
+    let scratch = Scratch::without_virtual_tables(copy, cancel, observer)?;
+    match opened(&scratch.path, &mut report)? {
+        Some(Ok(stubs)) => ask(&scratch.path, &stubs, report, cancel, observer),
+        Some(Err(closed)) => {
+            report.add(DeepKind::Integrity, closed);
+            Ok(report)
         }
+        None => Ok(report),
+    }
+}
+
+/// What it takes to open the whole schema, or why it does not open; `None` where it is damaged, which is told.
+fn opened(copy: &Path, report: &mut DeepReport) -> Result<Option<Result<Stubs, String>>, SqliteError> {
+    match stubs::find(copy) {
+        Ok(Schema::Opens(stubs)) => Ok(Some(Ok(stubs))),
+        Ok(Schema::Closed(error)) => Ok(Some(Err(error.to_string()))),
         Err(SqliteError::Sqlite { source, .. }) if is_damage(&source) => {
             report.add(DeepKind::Integrity, source.to_string());
-            return Ok(report);
+            Ok(None)
         }
-        Err(error) => return Err(error),
-    };
+        Err(error) => Err(error),
+    }
+}
+
+fn ask(
+    copy: &Path,
+    stubs: &Stubs,
+    mut report: DeepReport,
+    cancel: &Cancel,
+    observer: &dyn Observer,
+) -> Result<DeepReport, SqliteError> {
     report.not_judged.extend(stubs.names());
-    let mut connection = open_still(copy)?;
-    stubs.register(&connection, copy)?;
+    let mut connection = match open_for_checks(copy, stubs) {
+        Ok(connection) => connection,
+        Err(error) => {
+            report.not_judged.push(format!("CHECK constraints: {error}"));
+            let still = open_still(copy)?;
+            stubs.register(&still, copy)?;
+            still
+        }
+    };
     let ended = cancel.clone();
     let watched = connection.progress_handler(20_000, Some(move || ended.is_requested()));
     watched.asked("watch a check of", copy)?;
     observer.step("SQLite checks its integrity");
-    let asked = integrity(&connection, &stubs, &mut report).and_then(|()| {
+    let asked = integrity(&connection, stubs, &mut report).and_then(|()| {
         observer.step("SQLite checks foreign keys");
         foreign_keys(&connection, &mut report)
     });
@@ -104,6 +137,15 @@ pub fn deep(copy: &Path, cancel: &Cancel, observer: &dyn Observer) -> Result<Dee
         }
         other => other.map(|()| report).asked("check", copy),
     }
+}
+
+/// SQLite leaves CHECK constraints out of a schema that it may not write. It writes nothing all the same.
+fn open_for_checks(copy: &Path, stubs: &Stubs) -> Result<Connection, SqliteError> {
+    let connection = Connection::open(copy).asked("open", copy)?;
+    connection.execute_batch("PRAGMA query_only=ON; PRAGMA trusted_schema=OFF;").asked("set up", copy)?;
+    stubs.register(&connection, copy)?;
+    connection.prepare("PRAGMA integrity_check").map(drop).asked("open the schema of", copy)?;
+    Ok(connection)
 }
 
 fn integrity(connection: &Connection, stubs: &Stubs, report: &mut DeepReport) -> rusqlite::Result<()> {

@@ -105,6 +105,14 @@ pub enum SqliteError {
         /// What stands in the way.
         reason: String,
     },
+    /// No step of a repair gives a whole database.
+    #[error("can't repair {}: {}", path.display(), reasons.join("; "))]
+    Unrepaired {
+        /// The copy.
+        path: PathBuf,
+        /// Why, step by step.
+        reasons: Vec<String>,
+    },
     /// The facts can't be written as JSON.
     #[error("can't write down the facts of the database: {source}")]
     Facts {
@@ -148,7 +156,7 @@ impl Failure for SqliteError {
             | Self::Twice { .. } => FailureKind::Usage,
             Self::InFlight { .. } | Self::HoldTooLong { .. } => FailureKind::WriteInFlight,
             Self::NotAtRest { .. } | Self::Replace { .. } => FailureKind::Unsafe,
-            Self::Corrupt { .. } => FailureKind::Corrupt,
+            Self::Corrupt { .. } | Self::Unrepaired { .. } => FailureKind::Corrupt,
             Self::Sqlite { source, .. } => match source.sqlite_error_code() {
                 Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase) => FailureKind::Corrupt,
                 Some(rusqlite::ErrorCode::PermissionDenied | rusqlite::ErrorCode::ReadOnly) => FailureKind::Permission,
@@ -173,6 +181,7 @@ impl Failure for SqliteError {
             Self::Corrupt { path, .. } => {
                 return Some(format!("run `svc-repair check {}` for the whole list of findings", path.display()));
             }
+            Self::Unrepaired { .. } => "restore its latest verified backup: svc-backup restore",
             Self::Replace { .. } => "look at the files named, then run `svc-ctl resume`",
             Self::Sqlite { .. } | Self::Facts { .. } | Self::Cancelled { .. } => return None,
         };

@@ -17,6 +17,7 @@ mod hot;
 mod live;
 mod own;
 pub mod pages;
+pub mod repair;
 pub mod replace;
 mod snapshot;
 mod stubs;

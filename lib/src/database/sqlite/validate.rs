@@ -27,7 +27,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use self::jobs::Job;
-use self::scratch::Scratch;
+pub(super) use self::scratch::Scratch;
 use super::error::SqliteError;
 use super::facts::{self, DatabaseFacts};
 use super::header::identify;

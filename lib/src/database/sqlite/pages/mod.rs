@@ -45,6 +45,7 @@ mod write;
 mod tests;
 
 pub use chain::{ChainFault, bytes_of};
+pub(super) use check::index_sum;
 pub use check::{
     CheckOptions, Finding, FindingKind, Loss, NotChecked, PageUses, Report, Rowids, TreeReport, WalReport, check,
 };

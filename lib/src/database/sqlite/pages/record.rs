@@ -146,6 +146,14 @@ pub struct Values<'a> {
 }
 
 impl<'a> Values<'a> {
+    /// All of them; `None` where it is not a record to its last byte.
+    #[must_use]
+    pub fn all(bytes: &'a [u8]) -> Option<Vec<Value<'a>>> {
+        let mut fields = Vec::new();
+        read_fields(bytes, bytes.len() as u64, &mut fields).ok()?;
+        fields.iter().map(|field| field.serial.value(field.bytes(bytes)?)).collect()
+    }
+
     /// Begins to read a record; `None` where its header is not whole.
     #[must_use]
     pub fn of(bytes: &'a [u8]) -> Option<Self> {

@@ -14,6 +14,8 @@ pub struct Column {
     pub collation: Collation,
     /// Whether it is declared NOT NULL, by itself or as a primary key of a table without rowid.
     pub not_null: bool,
+    /// Whether it is generated, stored or not.
+    pub is_generated: bool,
     /// Whether it is generated and not stored.
     pub is_virtual: bool,
     /// What rows have that are older than the column.
@@ -179,6 +181,7 @@ fn column(sql: &ColumnSql) -> Column {
         type_name: sql.type_name.clone(),
         collation: sql.collation.as_deref().map_or(Collation::Binary, Collation::named),
         not_null: sql.not_null,
+        is_generated: sql.generated.is_some(),
         is_virtual: sql.generated == Some(false),
         default: sql.default.clone(),
     }

@@ -110,6 +110,14 @@ impl View {
         Self::open_with(copy, Whose::Own, Duration::ZERO, Log::Use, cancel)
     }
 
+    /// As [`View::open_own`], as if there were no log and no journal: where they are of another state of it.
+    ///
+    /// # Errors
+    /// That it is no database at all; what the files refuse.
+    pub fn open_own_alone(copy: &Path, cancel: &Cancel) -> Result<Self, SqliteError> {
+        Self::open_with(copy, Whose::Own, Duration::ZERO, Log::Ignore, cancel)
+    }
+
     pub(super) fn open_with(
         path: &Path,
         whose: Whose,

@@ -12,13 +12,13 @@ use crate::progress::{Cancel, Observer};
 use crate::world::disk::AtPath;
 
 /// A copy of the copy, for a check that must change the schema; removed with it.
-pub(super) struct Scratch {
-    pub(super) path: PathBuf,
+pub(in super::super) struct Scratch {
+    pub(in super::super) path: PathBuf,
 }
 
 impl Scratch {
     /// Virtual tables have no pages: without their rows in the schema, everything that has pages is checked.
-    pub(super) fn without_virtual_tables(
+    pub(in super::super) fn without_virtual_tables(
         copy: &Path,
         cancel: &Cancel,
         observer: &dyn Observer,

@@ -94,7 +94,7 @@ impl Check<'_> {
             } else {
                 format!("it and all up to page {last} have no use")
             };
-            if ranges.len() < RANGES_MAX {
+            if ranges.len() < RANGES_MAX.max(self.findings.max) {
                 ranges.push((first, last));
             }
             self.findings.add(Finding::new(FindingKind::NeverUsed, loss, what).at(first));

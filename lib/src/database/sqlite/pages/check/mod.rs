@@ -34,6 +34,7 @@ use super::super::error::SqliteError;
 use super::claims::Claims;
 use super::image::Image;
 use super::schema::Schema;
+use super::tree::Met;
 use super::view::{Consistency, Log, View, Whose};
 use crate::progress::{Cancel, Observer};
 
@@ -115,6 +116,27 @@ pub fn check(
     }
     let reason = format!("it was written during each of {ATTEMPTS_MAX} checks");
     Err(SqliteError::InFlight { path: path.to_owned(), reason })
+}
+
+/// The sum over the entries of an index, whatever their order: two indices with the same have the same entries. `None`
+/// where one of them can't be read.
+pub(in super::super) fn index_sum(image: &Image, root: u32, cancel: &Cancel) -> Option<u64> {
+    let (mut sum, mut whole) = (0_u64, true);
+    image.walk(root, Some(false), usize::MAX, &mut |met| {
+        let entry = match &met {
+            Met::Row { record: Ok(record), .. } => super::record::Values::all(record),
+            _ => None,
+        };
+        match entry {
+            Some(values) => {
+                let entry = values.iter().fold(hash::START, |entry, value| hash::join(entry, hash::value(*value)));
+                sum = sum.wrapping_add(entry);
+            }
+            None => whole = false,
+        }
+        whole && !cancel.is_requested()
+    });
+    (whole && !cancel.is_requested()).then_some(sum)
 }
 
 fn too_long(path: &Path, estimate: Duration, options: &CheckOptions) -> SqliteError {

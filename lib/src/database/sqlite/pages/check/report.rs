@@ -241,7 +241,7 @@ impl Report {
 /// Collects findings of all threads, in bounded memory.
 #[derive(Debug)]
 pub(super) struct Findings {
-    max: usize,
+    pub(super) max: usize,
     inner: Mutex<(Vec<Finding>, BTreeMap<FindingKind, u64>)>,
 }
 

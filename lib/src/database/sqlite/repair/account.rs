@@ -1,0 +1,238 @@
+//! What became of every table and every definition.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::judge::Judged;
+use super::{Base, Step};
+use crate::database::sqlite::deep::DeepKind;
+use crate::database::sqlite::pages::{
+    Finding, FindingKind, Object, ObjectKind, Report, Rowids, Schema, TreeReport, index_sum,
+};
+
+/// One table, before and after.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableAccount {
+    /// Its name.
+    pub table: String,
+    /// Rows that its b-tree led to, before.
+    pub readable_before: u64,
+    /// Rows that it had by its whole indices, where it was damaged and has such.
+    pub by_index: Option<u64>,
+    /// Rows that it has now.
+    pub after: u64,
+    /// Of these, rows from pages that nothing led to any more.
+    pub from_orphans: u64,
+    /// Rows that are in it and may be wrong.
+    pub doubtful: u64,
+    /// Rows that could be read and don't fit: they are in `lost_and_found`.
+    pub set_aside: u64,
+    /// Rows that are lost; `None`: it can't be told.
+    pub lost: Option<u64>,
+    /// Where it can't be told: not more than these, by the rowids around them.
+    pub lost_at_most: Option<u64>,
+}
+
+/// The account of a repair.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Accounting {
+    /// The step that it took.
+    pub step: Step,
+    /// Whether nothing at all is missing or doubtful, as far as anything tells.
+    pub complete: bool,
+    /// Every table with rows of its own.
+    pub tables: Vec<TableAccount>,
+    /// Tables, indices, views and triggers before, as far as they could be read.
+    pub objects_before: usize,
+    /// And now.
+    pub objects_after: usize,
+    /// Those that are missing now, with the reason where there is one.
+    pub missing_objects: Vec<String>,
+    /// Parts of the schema that could not be read before.
+    pub unreadable_schema: Vec<String>,
+    /// What the log or the journal has lost.
+    pub log_losses: Vec<String>,
+    /// Rows that belong to no table that is known: they are in `lost_and_found`.
+    pub unmatched_rows: u64,
+    /// Full-text indices that do not agree with their rows and can't be built here.
+    pub full_text: Vec<String>,
+    /// What could not be judged here, rows without the parent that a foreign key names, and the like: no losses.
+    pub notes: Vec<String>,
+}
+
+impl Accounting {
+    /// Everything that is missing or doubtful, a sentence each; empty for a complete repair.
+    #[must_use]
+    pub fn losses(&self) -> Vec<String> {
+        let mut losses: Vec<String> = self.tables.iter().filter_map(of_table).collect();
+        losses.extend(self.missing_objects.iter().map(|object| format!("missing: {object}")));
+        losses.extend(self.unreadable_schema.iter().map(|what| format!("schema: {what}")));
+        losses.extend(self.log_losses.iter().cloned());
+        if self.unmatched_rows > 0 {
+            losses.push(format!("{} rows belong to no table that is known and are set aside", self.unmatched_rows));
+        }
+        losses.extend(self.full_text.iter().cloned());
+        losses
+    }
+}
+
+fn of_table(table: &TableAccount) -> Option<String> {
+    let mut parts = Vec::new();
+    match (table.lost, table.lost_at_most) {
+        (Some(0), _) => {}
+        (Some(lost), _) => parts.push(format!("{lost} rows are lost")),
+        (None, Some(most)) => parts.push(format!("at most {most} rows are lost")),
+        (None, None) => parts.push("how many rows are lost can't be told".to_owned()),
+    }
+    if table.set_aside > 0 {
+        parts.push(format!("{} rows don't fit and are set aside", table.set_aside));
+    }
+    if table.doubtful > 0 {
+        parts.push(format!("{} rows may be wrong", table.doubtful));
+    }
+    (!parts.is_empty()).then(|| format!("{}: {}", table.table, parts.join(", ")))
+}
+
+/// What a salvage counted.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    pub(super) tables: BTreeMap<String, Counts>,
+    pub(super) unmatched: u64,
+    /// Name of an object and why it could not be made.
+    pub(super) failed: BTreeMap<String, String>,
+    /// The definitions that were wanted, where others than the database's own were used.
+    pub(super) wanted: Option<Schema>,
+    pub(super) notes: Vec<String>,
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Counts {
+    pub(super) set_aside: u64,
+    pub(super) from_orphans: u64,
+}
+
+pub(super) fn account(base: &Base<'_>, step: Step, judged: &Judged, tally: Tally) -> Accounting {
+    let wanted = tally.wanted.as_ref().unwrap_or(&base.schema);
+    let names: BTreeSet<&str> = [wanted, &judged.schema]
+        .iter()
+        .flat_map(|schema| schema.objects.iter().filter(|o| o.kind == ObjectKind::Table).map(|o| o.name.as_str()))
+        .collect();
+    let table = |name: &str| of_one(base, judged, name, tally.tables.get(name).copied().unwrap_or_default());
+    let tables = names.into_iter().map(table).collect();
+    let keys = |schema: &Schema| schema.objects.iter().map(key).collect::<BTreeSet<_>>();
+    let (before, after) = (keys(wanted), keys(&judged.schema));
+    let missing_objects = before.difference(&after).map(|(kind, name, ..)| {
+        let why = tally.failed.get(name).map_or_else(String::new, |why| format!(" ({why})"));
+        format!("{kind} {name}{why}")
+    });
+    let of_deep = |kind| judged.deep.findings.iter().filter(move |f| f.kind == kind).map(|f| f.what.clone());
+    let mut notes = tally.notes;
+    notes.extend(of_deep(DeepKind::ForeignKey));
+    notes.extend(judged.deep.not_judged.iter().map(|what| format!("not judged by SQLite here: {what}")));
+    // With definitions from elsewhere, what could not be read was replaced.
+    let unreadable = if tally.wanted.is_some() { Vec::new() } else { base.schema.faults.clone() };
+    let mut accounting = Accounting {
+        step,
+        complete: false,
+        tables,
+        objects_before: before.len(),
+        objects_after: after.len(),
+        missing_objects: missing_objects.collect(),
+        unreadable_schema: unreadable.into_iter().map(|(page, what)| format!("page {page}: {what}")).collect(),
+        log_losses: base.log_losses.clone(),
+        unmatched_rows: tally.unmatched,
+        full_text: of_deep(DeepKind::FullText).collect(),
+        notes,
+    };
+    accounting.complete = accounting.losses().is_empty();
+    accounting
+}
+
+/// What makes two objects the same one.
+fn key(object: &Object) -> (&'static str, String, String, Option<String>) {
+    let kind = match object.kind {
+        ObjectKind::Table => "table",
+        ObjectKind::VirtualTable => "virtual table",
+        ObjectKind::Index => "index",
+        ObjectKind::View => "view",
+        ObjectKind::Trigger => "trigger",
+    };
+    (kind, object.name.clone(), object.table.clone(), object.sql.clone())
+}
+
+fn of_one(base: &Base<'_>, judged: &Judged, name: &str, counts: Counts) -> TableAccount {
+    let before = tree(&base.report, name);
+    let after = tree(&judged.report, name).map_or(0, |tree| tree.entries);
+    let readable_before = before.map_or(0, |tree| tree.entries);
+    let by_index = before.and_then(|tree| tree.rows_by_index);
+    let of_table = |f: &&Finding| f.object.as_deref() == Some(name) && f.rows_at_risk;
+    let mut doubtful = base.report.findings.iter().filter(of_table).filter(|f| is_doubt(f.kind)).count() as u64;
+    doubtful += of_indices(base, name);
+    let mut at_risk = base.report.findings.iter().filter(of_table).peekable();
+    let (lost, lost_at_most) = if at_risk.peek().is_none() {
+        // A table whose definition could not be read was in no tree.
+        (Some(readable_before.saturating_sub(after + counts.set_aside)), None)
+    } else if let Some(rows) = by_index {
+        (Some(rows.saturating_sub(after + counts.set_aside)), None)
+    } else {
+        let gaps: Option<u64> = at_risk.filter(|f| !is_doubt(f.kind)).map(gap).sum();
+        match gaps.map(|gaps| (readable_before + gaps).saturating_sub(after)) {
+            Some(0) => (Some(0), None),
+            most => (None, most),
+        }
+    };
+    // Of a table without a doubt, its indices say whether what is in it now is what was in it.
+    if doubtful == 0 && lost == Some(0) && counts.set_aside == 0 && before.is_some_and(|tree| tree.damaged) {
+        doubtful += disagreeing(base, judged, name);
+    }
+    TableAccount {
+        table: name.to_owned(),
+        readable_before,
+        by_index,
+        after,
+        from_orphans: counts.from_orphans,
+        doubtful,
+        set_aside: counts.set_aside,
+        lost,
+        lost_at_most,
+    }
+}
+
+fn tree<'a>(report: &'a Report, name: &str) -> Option<&'a TreeReport> {
+    report.trees.iter().find(|tree| tree.kind == ObjectKind::Table && tree.name == name)
+}
+
+/// The row is there, and something about it is wrong.
+fn is_doubt(kind: FindingKind) -> bool {
+    matches!(kind, FindingKind::KeyOrder | FindingKind::NullValue | FindingKind::Duplicate)
+}
+
+/// Rows about which its indices say something else than it does. Those that only an index lacks are no doubt.
+fn of_indices(base: &Base<'_>, table: &str) -> u64 {
+    let is_its = |name: &str| base.report.trees.iter().any(|t| t.name == name && t.table == table);
+    let mismatches =
+        base.report.findings.iter().filter(|f| {
+            f.kind == FindingKind::IndexMismatch && f.rows_at_risk && f.object.as_deref().is_some_and(is_its)
+        });
+    mismatches.map(|finding| (finding.rows.len() as u64).max(1)).max().unwrap_or(0)
+}
+
+/// The most rows that a page had which can't be read.
+fn gap(finding: &Finding) -> Option<u64> {
+    let Rowids { after: Some(after), up_to: Some(up_to) } = finding.rowids? else { return None };
+    u64::try_from(up_to.checked_sub(after)?).ok()
+}
+
+/// How many of its indices were whole and do not have the same entries as the new ones.
+fn disagreeing(base: &Base<'_>, judged: &Judged, table: &str) -> u64 {
+    let root = |schema: &Schema, name: &str| schema.objects.iter().find(|o| o.name == name).map(|o| o.root);
+    let whole = base.report.trees.iter().filter(|t| t.kind == ObjectKind::Index && t.table == table && !t.damaged);
+    let differs = |index: &&TreeReport| {
+        let cancel = base.input.cancel;
+        let old = root(&base.schema, &index.name).and_then(|root| index_sum(base.view.image(), root, cancel));
+        let new = root(&judged.schema, &index.name).and_then(|root| index_sum(judged.view.image(), root, cancel));
+        old.is_some() && new.is_some() && old != new
+    };
+    whole.filter(differs).count() as u64
+}

@@ -1,0 +1,169 @@
+//! The repair of a copy: the least invasive step that gives a whole database wins, and every row is accounted for.
+//!
+//! | step | what it does | when it is enough |
+//! |---|---|---|
+//! | recovery | takes what the log or the hot journal has into the file | nothing else is damaged |
+//! | indices | empties damaged indices, has SQLite build them anew, and copies page by page what is in use | all tables are whole |
+//! | salvage | reads every row that can be read, also of pages that nothing leads to any more, into a new database | else |
+//!
+//! Each works on a fresh copy; what comes of it is checked by both readers, and compared with what the damaged database
+//! could show. Nothing is dropped in silence: what fits nowhere goes into a database of its own, and what is missing is
+//! a [`Loss`](account::Accounting::losses).
+
+mod account;
+mod aside;
+mod header;
+mod judge;
+mod orphans;
+mod rebuild;
+mod recovery;
+mod salvage;
+mod surgery;
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+pub use account::{Accounting, TableAccount};
+
+use super::error::SqliteError;
+use super::pages::{self, CheckOptions, FindingKind, Report, Schema, View};
+use crate::progress::{Cancel, Observer};
+
+/// A step of the ladder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Step {
+    /// What the log or the hot journal has is taken into the file.
+    Recovery,
+    /// Damaged indices are built anew.
+    Indices,
+    /// Every row that can be read goes into a new database.
+    Salvage,
+}
+
+/// What is to be repaired.
+#[derive(Clone, Copy)]
+pub struct RepairInput<'a> {
+    /// A copy that nobody else knows, with the side files that belong to it. It is only read.
+    pub copy: &'a Path,
+    /// An empty directory of our own, with room for twice the database.
+    pub work: &'a Path,
+    /// A whole copy of this very database from an earlier time: its definitions stand in for those that are damaged.
+    pub reference: Option<&'a Path>,
+    /// Only this step; `None`: the first that gives a whole database.
+    pub only: Option<Step>,
+    /// Ends it early.
+    pub cancel: &'a Cancel,
+    /// Hears of the progress.
+    pub observer: &'a dyn Observer,
+}
+
+/// A database that was repaired: whole, if not complete.
+#[derive(Debug)]
+pub struct Repaired {
+    /// The new database, complete in one file.
+    pub file: PathBuf,
+    /// What fits nowhere, as a database with the one table `lost_and_found`.
+    pub set_aside: Option<PathBuf>,
+    /// What became of every table and every definition.
+    pub accounting: Accounting,
+}
+
+/// What all steps work from.
+struct Base<'a> {
+    input: RepairInput<'a>,
+    /// One file, with what its log or journal had.
+    file: PathBuf,
+    view: View,
+    report: Report,
+    schema: Schema,
+    /// What the logs have lost, for people.
+    log_losses: Vec<String>,
+}
+
+/// Repairs a copy.
+///
+/// ```no_run
+/// use svckit::database::sqlite::repair::{RepairInput, repair};
+/// use svckit::progress::{Cancel, Silent};
+///
+/// let repaired = repair(RepairInput {
+///     copy: "copy/library.db".as_ref(),
+///     work: "work".as_ref(),
+///     reference: None,
+///     only: None,
+///     cancel: &Cancel::new()?,
+///     observer: &Silent,
+/// })?;
+/// for loss in repaired.accounting.losses() {
+///     println!("{loss}");
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+/// [`SqliteError::Unrepaired`] where no step gives a database that both readers call whole, with the reason of each.
+pub fn repair(input: RepairInput<'_>) -> Result<Repaired, SqliteError> {
+    let base = base(input)?;
+    let mut reasons = Vec::new();
+    for step in [Step::Recovery, Step::Indices, Step::Salvage] {
+        if input.only.is_some_and(|only| only != step) {
+            continue;
+        }
+        let tried = match step {
+            Step::Recovery => recovery::recover(&base),
+            Step::Indices => surgery::rebuild_indices(&base),
+            Step::Salvage => salvage::salvage(&base),
+        };
+        match tried {
+            Ok(repaired) => return Ok(repaired),
+            Err(error @ (SqliteError::Cancelled { .. } | SqliteError::Disk(_))) => return Err(error),
+            Err(SqliteError::Corrupt { findings, .. }) => {
+                reasons.push(format!("{}: {}", word(step), findings.join("; ")));
+            }
+            Err(error) => reasons.push(format!("{}: {error}", word(step))),
+        }
+        tracing::debug!(step = word(step), reason = reasons.last(), "this step was not enough");
+    }
+    Err(SqliteError::Unrepaired { path: input.copy.to_owned(), reasons })
+}
+
+fn word(step: Step) -> &'static str {
+    match step {
+        Step::Recovery => "recovery",
+        Step::Indices => "indices",
+        Step::Salvage => "salvage",
+    }
+}
+
+/// Writes down the one file that all steps begin with.
+fn base(input: RepairInput<'_>) -> Result<Base<'_>, SqliteError> {
+    let (cancel, observer) = (input.cancel, input.observer);
+    let found = check(input.copy, cancel, observer)?;
+    let of_another = found.findings.iter().any(|finding| finding.kind == FindingKind::WalForeign);
+    let view = if of_another { View::open_own_alone(input.copy, cancel)? } else { View::open_own(input.copy, cancel)? };
+    let file = input.work.join("base.db");
+    observer.step("copying it with what its log has");
+    view.write_copy(&file, cancel, observer)?;
+    drop(view);
+    let is_of_log = |kind: FindingKind| kind >= FindingKind::WalHeader;
+    let of_log = found.findings.iter().filter(|f| is_of_log(f.kind) && f.loss != pages::Loss::Nothing);
+    let log_losses = of_log.map(|finding| finding.what.clone()).collect();
+    let report = check(&file, cancel, observer)?;
+    let view = View::open_own(&file, cancel)?;
+    let schema = Schema::read(view.image());
+    Ok(Base { input, file, view, report, schema, log_losses })
+}
+
+/// Our own check of a copy of ours, with more findings told than people want to read.
+fn check(file: &Path, cancel: &Cancel, observer: &dyn Observer) -> Result<Report, SqliteError> {
+    let options = CheckOptions { own: true, findings_max: 50_000, ..CheckOptions::default() };
+    pages::check(file, &options, cancel, observer)
+}
+
+fn corrupt(path: &Path, reason: impl Into<String>) -> SqliteError {
+    SqliteError::Corrupt { path: path.to_owned(), findings: vec![reason.into()] }
+}

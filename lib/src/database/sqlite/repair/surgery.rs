@@ -1,0 +1,86 @@
+//! The second step: all tables are whole, and what is damaged can be built anew from them.
+//!
+//! REINDEX fails on an index whose pages are damaged, since it empties the index first. So each is given an empty leaf
+//! as its root, by us; what it had before belongs to nothing then, as does what a damaged freelist had, and VACUUM INTO
+//! copies what has a use. Rowids stay as they are: VACUUM INTO keeps them.
+
+use std::path::Path;
+
+use rusqlite::Connection;
+use rusqlite::config::DbConfig;
+
+use super::account::{Tally, account};
+use super::judge::judge;
+use super::{Base, Repaired, Step, corrupt, header};
+use crate::database::sqlite::error::SqliteError;
+use crate::database::sqlite::own::Asked;
+use crate::database::sqlite::pages::{Finding, FindingKind, Loss, ObjectKind};
+
+/// Where the freelist's first page and its length are (fileformat2.html, 1.3).
+const FREELIST: u64 = 32;
+/// The type of a leaf of an index.
+const INDEX_LEAF: u8 = 0x0a;
+
+pub(super) fn rebuild_indices(base: &Base<'_>) -> Result<Repaired, SqliteError> {
+    if let Some(finding) = base.report.findings.iter().find(|finding| !is_within_reach(base, finding)) {
+        return Err(corrupt(&base.file, format!("more than indices is damaged: {}", finding.what)));
+    }
+    let work = base.input.work.join("indices-work.db");
+    std::fs::copy(&base.file, &work).map_err(|source| header::disk("copy to", &work, source))?;
+    let file = base.input.work.join("indices.db");
+    let done = operate(base, &work).and_then(|()| copy_used(&work, &file));
+    std::fs::remove_file(&work).map_err(|source| header::disk("remove", &work, source))?;
+    done?;
+    let judged = judge(base, &file)?;
+    let accounting = account(base, Step::Indices, &judged, Tally::default());
+    header::finish(base, &file)?;
+    Ok(Repaired { file, set_aside: None, accounting })
+}
+
+/// Of an index, or of pages that no table has.
+fn is_within_reach(base: &Base<'_>, finding: &Finding) -> bool {
+    match &finding.object {
+        Some(name) => base.schema.objects.iter().any(|o| o.kind == ObjectKind::Index && o.name == *name),
+        None => match finding.kind {
+            FindingKind::NeverUsed | FindingKind::Freelist | FindingKind::PointerMap => true,
+            kind => kind < FindingKind::WalHeader && finding.loss == Loss::Nothing,
+        },
+    }
+}
+
+fn operate(base: &Base<'_>, work: &Path) -> Result<(), SqliteError> {
+    header::to_rollback(work)?;
+    header::write(work, &[0; 8], FREELIST)?;
+    let layout = base.view.image().layout();
+    let mut leaf = vec![0; layout.page_size];
+    leaf[0] = INDEX_LEAF;
+    // 65,536 is written as 0.
+    leaf[5..7].copy_from_slice(&(layout.usable as u16).to_be_bytes());
+    let damaged = base.report.trees.iter().filter(|tree| tree.kind == ObjectKind::Index && tree.damaged);
+    let mut names = Vec::new();
+    for tree in damaged {
+        let root = base.schema.objects.iter().find(|o| o.kind == ObjectKind::Index && o.name == tree.name);
+        let root = root.map_or(0, |object| object.root);
+        if root < 2 || root > layout.page_count {
+            return Err(corrupt(work, format!("index {} would begin in page {root}", tree.name)));
+        }
+        header::write(work, &leaf, u64::from(root - 1) * layout.page_size as u64)?;
+        names.push(tree.name.clone());
+    }
+    let connection = Connection::open(work).asked("open", work)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, false).asked("set up", work)?;
+    let settings = "PRAGMA synchronous=OFF; PRAGMA journal_mode=MEMORY; PRAGMA foreign_keys=OFF;";
+    connection.execute_batch(settings).asked("set up", work)?;
+    for name in names {
+        base.input.observer.step(&format!("building index {name}"));
+        connection.execute_batch(&format!("REINDEX \"{}\"", name.replace('"', "\"\""))).asked("reindex", work)?;
+    }
+    connection.close().map_err(|(_, source)| source).asked("close", work)
+}
+
+fn copy_used(work: &Path, to: &Path) -> Result<(), SqliteError> {
+    let connection = Connection::open(work).asked("open", work)?;
+    let name = to.to_str().ok_or_else(|| corrupt(to, "its path is not UTF-8"))?;
+    connection.execute("VACUUM INTO ?1", [name]).asked("copy what is used of", work)?;
+    connection.close().map_err(|(_, source)| source).asked("close", work)
+}
