@@ -130,6 +130,19 @@ fn a_directory_that_was_made_for_a_restore_goes_when_that_fails() {
 }
 
 #[test]
+fn what_is_no_file_and_what_is_in_the_store_is_not_replaced() {
+    let place = place();
+    let pipe = place.path("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    place.backup(&["restore", "--from", "store", "notes", "--to", "pipe"]).fails(2, &["pipe", "is not a file"]);
+    assert!(!std::fs::metadata(&pipe).unwrap().is_file());
+    for to in ["store", "store/notes", "store/notes/new.db"] {
+        place.backup(&["restore", "--from", "store", "notes", "--to", to]).fails(2, &["inside the store", "hint: "]);
+    }
+    place.backup(&["verify", "--from", "store"]).succeeds();
+}
+
+#[test]
 fn one_database_is_restored_to_a_file_and_with_a_slash_into_a_directory() {
     let place = place();
     place.backup(&["restore", "--from", "store", "notes", "--to", "look"]).succeeds();

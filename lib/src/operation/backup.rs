@@ -108,7 +108,7 @@ fn settle(
     report.path = Some(RawPath(backup.dir().to_owned()));
     report.stored_bytes = manifest.payloads.iter().map(|payload| payload.stored_bytes).sum();
     report.content_bytes = manifest.payloads.iter().map(|payload| payload.content_bytes).sum();
-    report.rungs = common_rungs(&manifest.payloads.iter().map(|payload| &payload.rungs[..]).collect::<Vec<_>>());
+    report.rungs = common_rungs(manifest.payloads.iter().map(|payload| (payload.kind, &payload.rungs[..])));
     Ok(report)
 }
 

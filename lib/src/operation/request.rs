@@ -82,7 +82,7 @@ pub struct BackupReport {
     pub stored_bytes: u64,
     /// What it holds, in bytes.
     pub content_bytes: u64,
-    /// The rungs of verification that every payload passed.
+    /// The rungs of verification that every payload of its kind (database, files) passed.
     pub rungs: Vec<String>,
     /// The longest time that a writer was made to wait, in milliseconds (hot and fenced).
     pub writer_stall_ms: Option<f64>,

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use self::destination::{Destination, Item};
 use self::in_place::Job;
-use super::common::{begin, lock_keys, refused};
+use super::common::{begin, lock_keys};
 use super::error::{During, OperationError};
 use super::request::{RestoreReport, RestoreRequest};
 use super::staging;
@@ -95,7 +95,12 @@ fn choose(
     }
     match last_error {
         Some(error) => Err(error).during(what),
-        None => Err(refused(what, format!("the store has no backup of {}", request.target), FailureKind::No)),
+        None => Err(OperationError::Refused {
+            what: what.to_owned(),
+            reason: format!("the store has no backup of {}", request.target),
+            kind: FailureKind::No,
+            hint: Some(format!("`svc-backup list --from {}` shows what it has", request.store.display())),
+        }),
     }
 }
 

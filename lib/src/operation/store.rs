@@ -142,8 +142,8 @@ fn verify_one(context: &Context, store: &Store, backup: &Backup, restore_test: b
     let scratch = store.scratch().map_err(|e| e.to_string())?;
     let mut check = check_payload(Judged::Backup, &context.cancel, observer);
     let checked = backup.verify(scratch.path(), &mut check, &context.cancel, observer).map_err(|e| e.to_string())?;
-    let all: Vec<&[String]> = checked.iter().map(|checked| &checked.rungs[..]).collect();
-    Ok(common_rungs(&all))
+    let kinds = backup.manifest().payloads.iter().map(|payload| payload.kind);
+    Ok(common_rungs(kinds.zip(checked.iter().map(|checked| &checked.rungs[..]))))
 }
 
 /// Removes what the policy does not keep: never the last good backup, and nothing before the newest that is kept has

@@ -68,8 +68,34 @@ fn boxed<E: Failure + Send + Sync + 'static>(error: E) -> Box<dyn Failure + Send
     Box::new(error)
 }
 
-/// The rungs that every payload climbed, in the order of the first.
-pub(super) fn common_rungs(all: &[&[String]]) -> Vec<String> {
-    let Some((first, rest)) = all.split_first() else { return Vec::new() };
-    first.iter().filter(|rung| rest.iter().all(|rungs| rungs.contains(rung))).cloned().collect()
+/// The rungs that every payload of its kind climbed, in the order of the first: a tree has others than a database.
+pub(super) fn common_rungs<'a>(all: impl Iterator<Item = (PayloadKind, &'a [String])> + Clone) -> Vec<String> {
+    let mut common: Vec<String> = Vec::new();
+    for kind in [PayloadKind::Sqlite, PayloadKind::Files] {
+        let mut of_kind = all.clone().filter(|(of, _)| *of == kind).map(|(_, rungs)| rungs);
+        let Some(first) = of_kind.next() else { continue };
+        let rest: Vec<&[String]> = of_kind.collect();
+        let climbed = first.iter().filter(|rung| rest.iter().all(|rungs| rungs.contains(rung)));
+        let new: Vec<String> = climbed.filter(|rung| !common.contains(rung)).cloned().collect();
+        common.extend(new);
+    }
+    common
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_set_has_the_rungs_of_its_weakest_database_and_those_of_its_files() {
+        let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
+        let (strong, weak, files) =
+            (words("sums header integrity counts"), words("sums header counts"), words("sums parse"));
+        let of = |all: &[(PayloadKind, &[String])]| common_rungs(all.iter().copied()).join(" ");
+        let (db, tree) = (PayloadKind::Sqlite, PayloadKind::Files);
+        assert_eq!(of(&[(tree, &files), (db, &strong), (db, &weak)]), "sums header counts parse");
+        assert_eq!(of(&[(db, &strong)]), "sums header integrity counts");
+        assert_eq!(of(&[(tree, &files)]), "sums parse");
+        assert_eq!(of(&[]), "");
+    }
 }

@@ -45,6 +45,9 @@ pub fn prepare(target: &Path, staged: &Path, kept_dir: &Path) -> Result<Replacem
         other => other.at("look up", target)?,
     };
     let refuse = |reason: String| SqliteError::Replace { path: target.clone(), reason };
+    if std::fs::metadata(&target).is_ok_and(|metadata| !metadata.is_file()) {
+        return Err(refuse("it is no regular file".to_owned()));
+    }
     for suffix in SIDE_FILES {
         if exists(&beside(staged, suffix)) {
             return Err(refuse(format!("the new database {} has a {suffix} beside it", staged.display())));

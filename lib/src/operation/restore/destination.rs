@@ -68,6 +68,15 @@ impl Destination {
                 hint: Some("create it, or restore to another place".to_owned()),
             });
         }
+        let store = real_path(&request.store);
+        if to.starts_with(&store) {
+            return Err(OperationError::Refused {
+                what: what.to_owned(),
+                reason: format!("{} lies inside the store {}", to.display(), store.display()),
+                kind: FailureKind::Usage,
+                hint: Some("restore to a place outside of it".to_owned()),
+            });
+        }
         let own_name = databases.first().and_then(|payload| payload.source.file_name());
         let asks_for_directory = request.to.as_os_str().as_bytes().ends_with(b"/");
         let is_directory = match (is_new, &databases[..]) {
@@ -87,8 +96,13 @@ impl Destination {
         for payload in &databases {
             let target = if is_directory { destination.place_in(&to, payload) } else { to.clone() };
             let target = real_path(&target);
-            if target.is_dir() {
-                return Err(refused(what, format!("{} is a directory", target.display()), FailureKind::Usage));
+            // A device would be replaced by a file, for the whole machine.
+            match std::fs::metadata(&target) {
+                Ok(metadata) if !metadata.is_file() => {
+                    let reason = format!("{} is not a file that a database could replace", target.display());
+                    return Err(refused(what, reason, FailureKind::Usage));
+                }
+                _ => {}
             }
             let staging = staging::directory_for(&target, &backup.manifest().id);
             let staged = staging.join(Backup::extracted_name(payload));

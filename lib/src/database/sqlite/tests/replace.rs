@@ -151,3 +151,15 @@ fn where_nothing_stood_the_new_database_is_put_and_nothing_is_overwritten() {
     roll_forward(&replacement).unwrap();
     assert_eq!(ask(&target).0, NEW_ROWS);
 }
+
+#[test]
+fn what_is_no_file_is_not_replaced() {
+    let place = Place::new();
+    let (target, staged) = (place.service.join("pipe"), place.service.join("staged"));
+    Writer::start(&[&staged], "", Task::Idle(NEW_ROWS)).finish();
+    rustix::fs::mkfifoat(rustix::fs::CWD, &target, rustix::fs::Mode::RUSR).unwrap();
+    for target in [&target, &place.service] {
+        assert!(matches!(prepare(target, &staged, &place.copies.join("kept")), Err(SqliteError::Replace { .. })));
+    }
+    assert!(!place.copies.join("kept").exists());
+}
