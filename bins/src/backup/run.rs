@@ -90,7 +90,8 @@ fn of_target(
     tell(&target, Event::Start);
     let result = take(context, discovery, args, &target).and_then(|mut report| {
         if let Some(retention) = &target.retention {
-            let expired = expire_one(context, &store_of(args, &target)?, &report.target, retention)?;
+            let expired = expire_one(context, &store_of(args, &target)?, &report.target, retention)
+                .map_err(|error| not_expired(&report, error))?;
             let gone = expired.iter().map(|expired| expired.removed.len()).sum::<usize>();
             report.notices.push(format!("{gone} older backups were no longer kept and removed"));
         }
@@ -109,6 +110,16 @@ fn of_target(
     }
     // Whether anybody could be told does not change what became of the backup.
     result
+}
+
+/// The backup is there all the same.
+fn not_expired(report: &BackupReport, error: ToolError) -> ToolError {
+    let id = report.backup.as_ref().map(ToString::to_string).unwrap_or_default();
+    ToolError::Other {
+        what: format!("{} {id} is stored and verified, but older backups were not expired: {error}", report.target),
+        kind: error.kind(),
+        hint: error.hint(),
+    }
 }
 
 fn tell(target: &Target, event: Event) {

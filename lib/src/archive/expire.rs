@@ -9,6 +9,8 @@
 //! The rename makes it one step for readers, and its sync comes before the first file goes: no cut can leave a half
 //! backup under a backup's name.
 
+use std::path::PathBuf;
+
 use super::retention::{Entry, Plan, Policy, select};
 use super::store::EXPIRED;
 use super::{ArchiveError, Found, Store};
@@ -21,8 +23,9 @@ impl Store {
     /// What a policy would remove now. Takes no lock and writes nothing.
     ///
     /// # Errors
-    /// When the target's directory can't be read.
+    /// [`ArchiveError::Missing`]; when the target's directory can't be read.
     pub fn plan_expiry(&self, target: &TargetName, policy: &Policy) -> Result<Plan, ArchiveError> {
+        self.require(target)?;
         Ok(select(&entries(&self.backups(target)?), policy))
     }
 
@@ -41,10 +44,7 @@ impl Store {
         holder: &Holder,
         cancel: &Cancel,
     ) -> Result<Plan, ArchiveError> {
-        let dir = self.target_dir(target);
-        if !dir.is_dir() {
-            return Err(ArchiveError::Missing { what: "target".to_owned(), path: dir });
-        }
+        let dir = self.require(target)?;
         let _lock = self.lock(target, holder)?;
         let found = self.backups(target)?;
         let plan = select(&entries(&found), policy);
@@ -70,6 +70,14 @@ impl Store {
         }
         sync_dir(&dir)?;
         Ok(plan)
+    }
+
+    fn require(&self, target: &TargetName) -> Result<PathBuf, ArchiveError> {
+        let dir = self.target_dir(target);
+        match dir.is_dir() {
+            true => Ok(dir),
+            false => Err(ArchiveError::Missing { what: "target".to_owned(), path: dir }),
+        }
     }
 }
 
@@ -151,5 +159,6 @@ mod tests {
         let nobody = "nobody".parse().unwrap();
         let error = bed.store.expire(&nobody, &LAST_TWO, &holder(), &bed.cancel).unwrap_err();
         assert_eq!(error.kind(), FailureKind::No);
+        assert_eq!(bed.store.plan_expiry(&nobody, &LAST_TWO).unwrap_err().kind(), FailureKind::No);
     }
 }

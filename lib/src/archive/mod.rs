@@ -55,5 +55,5 @@ pub use manifest::{Codec, MANIFEST, Manifest, Payload, PayloadKind, Rights, VERS
 pub use scratch::Scratch;
 pub use space::{Estimate, TreeSize};
 pub use store::{Found, Store};
-pub use tree::TreeRequest;
+pub use tree::{TreeRequest, matches_anything};
 pub use verified::Verified;

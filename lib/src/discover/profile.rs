@@ -1,13 +1,13 @@
 //! Services that are known by name: where their data usually is, as data in `profiles.toml`, read by the same reader
 //! as a configuration.
 
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use super::config::{Settings, read_shared};
 use super::error::Finding;
 use super::reader::{Document, Table};
+use crate::archive;
 
 /// One usual place of a service's data.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,9 +93,9 @@ impl Profile {
                 true => search.resolve(path),
                 false => Some(root.join(path)),
             };
-            // A pattern is matched when the files are read; what is not there now may be then.
-            let is_there = |path: &PathBuf| path.exists() || path.as_os_str().as_bytes().contains(&b'*');
-            let existing = |paths: &[PathBuf]| paths.iter().filter_map(below).filter(is_there).collect();
+            let existing = |paths: &[PathBuf]| {
+                paths.iter().filter_map(below).filter(|path| archive::matches_anything(path)).collect()
+            };
             return Ok(Found { sqlite: existing(&place.sqlite), include: existing(&place.include) });
         }
         Err(looked_for)
@@ -172,5 +172,13 @@ mod tests {
         let found = sonarr.find(&search).unwrap();
         assert_eq!(found.sqlite, [data.join("sonarr.db")], "a log database that is not there is not asked for");
         assert_eq!(found.include, [data.join("config.xml")]);
+        // Nor is a pattern that matches nothing: it would be an include that there is not.
+        let home_assistant = all().iter().find(|profile| profile.name == "home-assistant").unwrap();
+        let data = machine.path().join("var/lib/hass");
+        std::fs::create_dir_all(&data).unwrap();
+        std::fs::write(data.join("home-assistant_v2.db"), b"x").unwrap();
+        assert_eq!(home_assistant.find(&search).unwrap().include, Vec::<PathBuf>::new());
+        std::fs::write(data.join("configuration.yaml"), b"x").unwrap();
+        assert_eq!(home_assistant.find(&search).unwrap().include, [data.join("*.yaml")]);
     }
 }

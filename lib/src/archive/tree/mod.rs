@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 pub(super) use measure::measure;
 pub(super) use read::{extract, verify};
+pub use select::matches_anything;
 pub(super) use write::write;
 
 /// What goes into a tree.

@@ -44,6 +44,12 @@ pub(super) fn roots(request: &TreeRequest<'_>) -> Result<Vec<PathBuf>, ArchiveEr
         .collect())
 }
 
+/// Whether an include has anything to take: something of that name, or that the pattern matches.
+#[must_use]
+pub fn matches_anything(include: &Path) -> bool {
+    std::fs::symlink_metadata(include).is_ok() || globbed(include).is_ok_and(|found| !found.is_empty())
+}
+
 fn globbed(pattern: &Path) -> Result<Vec<PathBuf>, ArchiveError> {
     let Some(text) = pattern.to_str().filter(|text| text.contains(['*', '?', '['])) else {
         return Ok(Vec::new());
