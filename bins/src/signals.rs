@@ -1,7 +1,10 @@
 //! SIGINT, SIGTERM and SIGHUP become a request to end early. None of them ends the process itself, however often it
-//! is sent: what was stopped must be started first. (After a SIGKILL the guard does that.)
+//! is sent: what was stopped must be started first. (After a SIGKILL the guard does that.) Nor does SIGXFSZ: a write
+//! beyond a limit on the size of files is an error like that of a full disk.
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use std::sync::Arc;
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 use svckit::progress::Cancel;
 
@@ -15,6 +18,7 @@ pub fn cancel_on_signal(on_first: impl Fn() + Send + 'static) -> Result<Cancel, 
     let cancel = Cancel::new().map_err(ToolError::io("make an eventfd for", "cancellation"))?;
     let mut signals =
         Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(ToolError::io("handle", "SIGINT, SIGTERM and SIGHUP"))?;
+    signal_hook::flag::register(SIGXFSZ, Arc::default()).map_err(ToolError::io("handle", "SIGXFSZ"))?;
     let to_request = cancel.clone();
     std::thread::Builder::new()
         .name("signals".to_owned())

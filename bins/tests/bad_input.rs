@@ -151,6 +151,22 @@ fn a_store_that_can_not_be_written_is_said_with_its_path() {
 }
 
 #[test]
+fn a_limit_on_the_size_of_files_is_an_error_and_leaves_nothing_half() {
+    let place = place();
+    let database = rusqlite::Connection::open(place.path("notes.db")).unwrap();
+    database.execute("INSERT INTO notes (body) SELECT hex(randomblob(100000))", []).unwrap();
+    database.close().unwrap();
+    let program = env!("CARGO_BIN_EXE_svc-backup");
+    let line = format!("ulimit -f 40; exec {program} backup --sqlite notes.db --to store");
+    let output = place.command("sh").args(["-c", &line]).output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(30), "{told}");
+    assert!(told.contains("back up notes") && told.contains("limit on the size of a file"), "{told}");
+    let left = content(&place.path("store")).into_iter().filter(|(path, _)| !path.ends_with(".lock")).count();
+    assert_eq!(left, 0);
+}
+
+#[test]
 fn a_backup_is_listed_verified_and_kept_as_the_last_good_one() {
     let place = place();
     let said = back_up(&place, "notes.db", &[]);

@@ -3,6 +3,8 @@
 //! Each module has a small error type of its own; all of them answer [`Failure::kind`], and the programs turn the
 //! kind into an exit code in one exhaustive match. A new kind does not compile until it has a code.
 
+use rustix::io::Errno;
+
 /// What a failure means to the person or the script that asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum FailureKind {
@@ -64,9 +66,17 @@ pub fn hint_of_io(error: &std::io::Error) -> Option<String> {
         std::io::ErrorKind::ReadOnlyFilesystem => {
             "the file system is mounted read-only: remount it, or choose another place"
         }
-        std::io::ErrorKind::StorageFull => "free some space, or choose a place on another file system",
+        std::io::ErrorKind::StorageFull => {
+            "free some space (df -h) or files (df -i), expire old backups, or choose a place on another file system"
+        }
         std::io::ErrorKind::QuotaExceeded => "raise the quota, or choose a place on another file system",
-        _ => return None,
+        _ => match Errno::from_io_error(error)? {
+            Errno::IO => "the disk or its connection fails: look at the kernel's log (dmesg), or choose another place",
+            Errno::FBIG => "a limit on the size of a file is in the way (ulimit -f, or the file system's own)",
+            Errno::NOLCK => "the file system has no locks: start its lock service, or choose a place on another one",
+            Errno::STALE | Errno::NOTCONN => "the network file system is gone: mount it again",
+            _ => return None,
+        },
     };
     Some(text.to_owned())
 }

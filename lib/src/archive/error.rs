@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::failure::{Failure, FailureKind, hint_of_io};
+use crate::failure::{Failure, FailureKind};
 use crate::lock::Holder;
 use crate::name::{BackupId, NameError, TargetName};
 use crate::world::disk::DiskError;
@@ -143,7 +143,7 @@ impl Failure for ArchiveError {
 
     fn hint(&self) -> Option<String> {
         let text = match self {
-            Self::Disk(error) => return hint_of_store(&error.source).or_else(|| hint_of_io(&error.source)),
+            Self::Disk(error) => return error.hint(),
             Self::Name(error) => return error.hint(),
             Self::Check { failure, .. } => return failure.hint(),
             Self::Locked { .. } => "wait for it to end; nothing was changed",
@@ -164,22 +164,4 @@ impl Failure for ArchiveError {
         };
         Some(text.to_owned())
     }
-}
-
-/// What to do about errors that only a store is likely to meet.
-fn hint_of_store(error: &std::io::Error) -> Option<String> {
-    use rustix::io::Errno;
-    if error.kind() == std::io::ErrorKind::StorageFull {
-        let text =
-            "free some space (df -h) or files (df -i), expire old backups, or choose a place on another file system";
-        return Some(text.to_owned());
-    }
-    let text = match Errno::from_io_error(error)? {
-        Errno::IO => "the disk or its connection fails: look at the kernel's log (dmesg), or choose another place",
-        Errno::FBIG => "a limit on the size of a file is in the way (ulimit -f, or the file system's own)",
-        Errno::NOLCK => "the file system has no locks: start its lock service, or choose a store on another one",
-        Errno::STALE | Errno::NOTCONN => "the network file system is gone: mount it again",
-        _ => return None,
-    };
-    Some(text.to_owned())
 }

@@ -183,6 +183,9 @@ impl Failure for SqliteError {
             }
             Self::Unrepaired { .. } => "restore its latest verified backup: svc-backup restore",
             Self::Replace { .. } => "look at the files named, then run `svc-ctl resume`",
+            Self::Sqlite { source, .. } if source.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull) => {
+                "free some space (df -h), or choose a place on another file system"
+            }
             Self::Sqlite { .. } | Self::Facts { .. } | Self::Cancelled { .. } => return None,
         };
         Some(text.to_owned())
