@@ -145,6 +145,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         policy: &StopPolicy::default(),
         ready: &[],
         persistent_hold: false,
+        stays_stopped: false,
     };
     let stopped = quiesce(&lock, &context, &service, &plan)?;
     println!("stopped: {}, {:?}", service.state()?.detail, stopped.outcome());

@@ -66,6 +66,7 @@ fn replace_binary(context: &Context, service: &dyn ServiceController, binary: &P
         policy: &StopPolicy::default(),
         ready: &ready,
         persistent_hold: false,
+        stays_stopped: false,
     };
     let stopped = quiesce(&lock, context, service, &plan)?;
     println!("stopped: {:?}", stopped.outcome());

@@ -275,7 +275,8 @@ pub trait ServiceController: Send {
         Ok(())
     }
 
-    /// What to remember of the stopped service, so that a later change by somebody else is noticed.
+    /// What to remember of the stopped service as the last look at its state saw it, so that a later change by somebody
+    /// else is noticed.
     ///
     /// # Errors
     /// When the manager can't say.

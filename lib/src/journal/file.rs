@@ -184,6 +184,11 @@ impl OpenEntry {
         self.write()
     }
 
+    /// Changes it in memory; the next [`Self::update`] makes it durable.
+    pub fn amend(&mut self, change: impl FnOnce(&mut Entry)) {
+        change(&mut self.entry);
+    }
+
     /// Removes it: nothing is left to resume.
     ///
     /// # Errors

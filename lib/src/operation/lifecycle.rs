@@ -86,7 +86,8 @@ pub fn stop(
     let began = Instant::now();
     // Before the stop: what needs and what triggers it does not change by it, and afterwards its manager is busy.
     let mut report = look(service, options)?;
-    let quiesced = quiesce(&lock, context, service, &stop_plan("stop", options)).during(what.as_str())?;
+    let plan = StopPlan { stays_stopped: true, ..stop_plan("stop", options) };
+    let quiesced = quiesce(&lock, context, service, &plan).during(what.as_str())?;
     let outcome = quiesced.outcome();
     let took = quiesced.stopped_after();
     match quiesced.stopped_as() {
@@ -206,6 +207,7 @@ pub(super) fn stop_plan<'a>(operation: &'a str, options: &'a ServiceOptions) -> 
         policy: &options.policy,
         ready: &options.ready,
         persistent_hold: false,
+        stays_stopped: false,
     }
 }
 

@@ -58,6 +58,8 @@ pub struct StopPlan<'a> {
     pub ready: &'a [ReadyCheck],
     /// Whether the hold must survive a reboot: where databases are replaced.
     pub persistent_hold: bool,
+    /// Whether [`Quiesced::leave_stopped`] follows at once: what it writes makes one write to the journal less.
+    pub stays_stopped: bool,
 }
 
 /// What every operation needs from the program that runs it.

@@ -23,7 +23,7 @@ pub struct Quiesced<'a> {
     _lock: &'a OperationLock,
     context: Context,
     pub(super) members: Vec<Member<'a>>,
-    entry: Option<OpenEntry>,
+    pub(super) entry: Option<OpenEntry>,
     guard: Option<Guard>,
     pub(super) databases: Vec<PathBuf>,
     pub(super) outcome: StopOutcome,

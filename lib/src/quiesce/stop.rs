@@ -143,10 +143,15 @@ fn stop_all(quiesced: &mut Quiesced<'_>, context: &Context, plan: &StopPlan<'_>)
             quiesced.outcome = quiesced.outcome.max(outcome);
         }
         let mark = quiesced.members[index].handle.stop_mark()?;
-        quiesced.entry_mut(|entry| {
+        let stopped = |entry: &mut Entry| {
             entry.services[index].stage = ServiceStage::Stopped;
             entry.services[index].stop_mark = Some(mark);
-        })?;
+        };
+        // Without it a resume finds a stop that it waits for, and starts the service: as it would with it.
+        match quiesced.entry.as_mut().filter(|_| plan.stays_stopped && index + 1 == count) {
+            Some(entry) => entry.amend(stopped),
+            None => quiesced.entry_mut(stopped)?,
+        }
     }
     quiesced.stopped_after = Some(quiesced.since.elapsed());
     match quiesced.members.last() {

@@ -89,7 +89,7 @@ fn policy(stop_wait: Duration) -> StopPolicy {
 }
 
 fn plan<'a>(policy: &'a StopPolicy, databases: &'a [PathBuf]) -> StopPlan<'a> {
-    StopPlan { operation: "test", databases, policy, ready: &[], persistent_hold: false }
+    StopPlan { operation: "test", databases, policy, ready: &[], persistent_hold: false, stays_stopped: false }
 }
 
 fn up(service: &dyn ServiceController) -> bool {

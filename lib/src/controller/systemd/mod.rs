@@ -63,6 +63,8 @@ pub struct SystemdUnit {
 struct Memory {
     run: Option<String>,
     group: Option<String>,
+    /// When it last went up or down, by the last look.
+    changed_at: Option<u64>,
     /// The job of our last start, until a stop.
     start_job: Option<String>,
     /// Triggers that are to stop right behind the unit, and those that do, with their jobs.
@@ -133,6 +135,7 @@ impl SystemdUnit {
         if let Some(group) = unit.word("ControlGroup") {
             memory.group = Some(group.to_owned());
         }
+        memory.changed_at = state::changed_at(unit);
     }
 
     fn failed(&self, action: &'static str, error: BusError) -> ControllerError {
@@ -150,8 +153,12 @@ impl SystemdUnit {
         Ok(answer.map_err(|error| self.failed(action, error))?.to_string())
     }
 
-    /// The directories of its control group, the remembered one and the one that its name gives.
-    fn cgroups(&self, unit: &Properties) -> Result<Vec<PathBuf>, ControllerError> {
+    /// The directories of its control group, the remembered one or those that its name gives. `slice` is asked for
+    /// where it matters: each look at the unit takes systemd about a millisecond.
+    fn cgroups(
+        &self,
+        slice: impl FnOnce() -> Result<Option<String>, ControllerError>,
+    ) -> Result<Vec<PathBuf>, ControllerError> {
         const ACTION: &str = "list the processes of";
         let hierarchies = Hierarchies::visible().map_err(|error| self.failed_io(ACTION, &error))?;
         let mut groups: Vec<String> = self.memory().group.clone().into_iter().collect();
@@ -160,14 +167,14 @@ impl SystemdUnit {
             let manager = self.bus.property(MANAGER_PATH, MANAGER, "ControlGroup");
             let manager = manager.map_err(|error| self.failed(ACTION, error))?;
             let manager = <&str>::try_from(&manager).unwrap_or_default().to_owned();
-            groups = cgroup::groups_by_name(&manager, unit.word("Slice"), &self.id);
+            groups = cgroup::groups_by_name(&manager, slice()?.as_deref(), &self.id);
         }
         Ok(groups.iter().flat_map(|group| hierarchies.directories(group)).collect())
     }
 
     fn processes_of(&self, unit: &Properties) -> Result<Vec<ProcessId>, ControllerError> {
         const ACTION: &str = "list the processes of";
-        let directories = self.cgroups(unit)?;
+        let directories = self.cgroups(|| Ok(slice_of(unit)))?;
         self.watch.watch_cgroups(&directories);
         let found = cgroup::processes_below(&directories).map_err(|error| self.failed_io(ACTION, &error))?;
         self.memory().had_processes = !found.is_empty();
@@ -194,6 +201,10 @@ impl SystemdUnit {
         }
         Ok(found)
     }
+}
+
+fn slice_of(unit: &Properties) -> Option<String> {
+    unit.word("Slice").map(str::to_owned)
 }
 
 impl ServiceController for SystemdUnit {
@@ -248,7 +259,7 @@ impl ServiceController for SystemdUnit {
     fn request_stop(&self) -> Result<(), ControllerError> {
         // What the run was called is forgotten by systemd when it ends.
         let unit = self.unit("stop")?;
-        self.watch.watch_cgroups(&self.cgroups(&unit)?);
+        self.watch.watch_cgroups(&self.cgroups(|| Ok(slice_of(&unit)))?);
         self.memory().start_job = None;
         self.request("stop", "StopUnit")?;
         self.stop_along()
@@ -299,7 +310,7 @@ impl ServiceController for SystemdUnit {
     fn wait_change(&self, until: Instant, cancel: &Cancel) -> Result<(), ControllerError> {
         use std::os::fd::AsFd;
         const ACTION: &str = "watch";
-        let directories = self.cgroups(&self.unit(ACTION)?)?;
+        let directories = self.cgroups(|| self.unit(ACTION).map(|unit| slice_of(&unit)))?;
         self.watch.watch_cgroups(&directories);
         // On cgroup v1 nobody says that a group has emptied: its processes are watched.
         let mut pidfds = Vec::new();
@@ -370,9 +381,9 @@ impl ServiceController for SystemdUnit {
     fn stop_mark(&self) -> Result<StopMark, ControllerError> {
         const ACTION: &str = "look at";
         self.finish_stops_along()?;
-        let unit = self.unit(ACTION)?;
         let boot_id = clock::boot_id().map_err(|error| self.failed_io(ACTION, &error))?;
-        Ok(StopMark { run: self.memory().run.clone(), changed_at: state::changed_at(&unit), boot_id })
+        let memory = self.memory();
+        Ok(StopMark { run: memory.run.clone(), changed_at: memory.changed_at, boot_id })
     }
 }
 
