@@ -9,7 +9,8 @@
 mod archive;
 mod bad_input;
 mod mailbox;
+mod restore;
 
 fn main() -> std::process::ExitCode {
-    svckit_testbed::stories::run(&[mailbox::STORIES, archive::STORIES, bad_input::STORIES].concat())
+    svckit_testbed::stories::run(&[mailbox::STORIES, archive::STORIES, bad_input::STORIES, restore::STORIES].concat())
 }
