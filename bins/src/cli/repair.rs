@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use svckit::name::BackupId;
 
 use super::ctl::{CompletionsArgs, ManArgs};
-use super::{Global, GuardArgs, duration};
+use super::{Global, GuardArgs, ServiceFlags, StopFlags, duration};
 
-/// Check SQLite databases without touching them
+/// Check and repair SQLite databases: the original is preserved, and every row is accounted for
 #[derive(Debug, Parser)]
 #[command(name = "svc-repair", version, styles = super::styles(), after_help = EXAMPLES, after_long_help = long_help())]
 pub struct Cli {
@@ -22,7 +23,10 @@ pub struct Cli {
 
 const EXAMPLES: &str = "Examples:
   svc-repair check /var/lib/notes/notes.db
-  svc-repair check --deep /var/lib/notes/notes.db --json";
+  svc-repair repair /var/lib/notes/notes.db --unit notes.service --dry-run
+  svc-repair repair /var/lib/notes/notes.db --unit notes.service
+  svc-repair list /var/lib/notes/notes.db
+  svc-repair undo /var/lib/notes/notes.db --unit notes.service";
 
 fn long_help() -> String {
     format!("{EXAMPLES}\n\nExit status:\n{}", crate::exit::table())
@@ -38,6 +42,21 @@ pub enum Command {
         long_about = CHECK_LONG
     )]
     Check(CheckArgs),
+    /// Repair a database (exit 13: only with losses; they are told, and the original stays unless --accept-loss)
+    #[command(
+        after_help = "Examples:\n  svc-repair repair /var/lib/notes/notes.db --unit notes.service --dry-run\n  \
+        svc-repair repair /var/lib/notes/notes.db --unit notes.service\n  \
+        svc-repair repair ./copy.db --no-service --accept-loss",
+        long_about = REPAIR_LONG
+    )]
+    Repair(Box<RepairArgs>),
+    /// Put a preserved original back, byte for byte
+    #[command(after_help = "Examples:\n  svc-repair undo /var/lib/notes/notes.db --unit notes.service\n  \
+        svc-repair undo ./copy.db --no-service --set 20261121T103000Z-0a1b2c3d")]
+    Undo(Box<UndoArgs>),
+    /// List preserved originals; nothing removes them but you
+    #[command(after_help = "Example:\n  svc-repair list /var/lib/notes")]
+    List(ListArgs),
     /// Print the completions of a shell
     #[command(after_help = "Example:\n  svc-repair completions fish > ~/.config/fish/completions/svc-repair.fish")]
     Completions(CompletionsArgs),
@@ -58,6 +77,84 @@ although SQLite's own checks call everything ok. Nothing is written, not a byte,
 Some losses leave no evidence: a log (-wal) that was cut or deleted together with its -shm, and a whole older database \
 without its log. Only SQLite knows CHECK constraints, foreign keys, full-text indices and generated columns: --deep has \
 it judge them, on a copy.";
+
+const REPAIR_LONG: &str = "Repair a database (exit 13: only with losses; they are told, and the original stays unless \
+--accept-loss)
+
+The service is stopped and held, the database is preserved together with its log and journal in a private directory \
+beside it and read back, and only then a copy is repaired: by its log or journal alone where that is all it takes, by \
+new indices where all tables are whole, else by reading every row that can be read into a new database. What comes of \
+it is checked by two readers and compared, table by table, with what the damaged database could show. Rows that fit \
+nowhere are kept in lost_and_found.db beside the preserved original, with report.json.
+
+Damage within a value that no index covers can't be seen by anybody.";
+
+/// The options of `repair`.
+#[derive(Debug, Clone, Args)]
+pub struct RepairArgs {
+    /// The database
+    pub path: PathBuf,
+    #[command(flatten)]
+    /// Which service uses it.
+    pub service: ServiceFlags,
+    /// No service uses it: refused while any process has it open or locked
+    #[arg(long, conflicts_with = "which", help_heading = "Which service")]
+    pub no_service: bool,
+    /// Do it on copies, say what would come of it, and leave service and original alone
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Replace the original also where something is lost: what, is told
+    #[arg(long)]
+    pub accept_loss: bool,
+    /// How it is repaired
+    #[arg(long, value_name = "WORD", default_value = "auto")]
+    pub strategy: StrategyArg,
+    #[command(flatten)]
+    /// How the service is stopped.
+    pub stop: StopFlags,
+}
+
+/// How a database is repaired.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum StrategyArg {
+    /// The least invasive way that gives a whole database
+    Auto,
+    /// Only what the log or the hot journal has is taken into the file
+    Recovery,
+    /// Only damaged indices are built anew
+    Indices,
+    /// Every row that can be read goes into a new database
+    Salvage,
+}
+
+/// The options of `undo`.
+#[derive(Debug, Clone, Args)]
+pub struct UndoArgs {
+    /// The database
+    pub path: PathBuf,
+    /// Which preserved original, as `list` names it [default: the latest that was made before a repair]
+    #[arg(long, value_name = "ID")]
+    pub set: Option<BackupId>,
+    #[command(flatten)]
+    /// Which service uses it.
+    pub service: ServiceFlags,
+    /// No service uses it: refused while any process has it open or locked
+    #[arg(long, conflicts_with = "which", help_heading = "Which service")]
+    pub no_service: bool,
+    /// Print the plan, and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    #[command(flatten)]
+    /// How the service is stopped.
+    pub stop: StopFlags,
+}
+
+/// The options of `list`.
+#[derive(Debug, Clone, Args)]
+pub struct ListArgs {
+    /// A database, or a directory [default: this one]
+    pub path: Option<PathBuf>,
+}
 
 /// The options of `check`.
 #[derive(Debug, Clone, Args)]

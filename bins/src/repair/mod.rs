@@ -1,6 +1,7 @@
 //! `svc-repair`: parse, one call, render, exit.
 
 mod check;
+mod run;
 
 use std::process::ExitCode;
 
@@ -25,6 +26,9 @@ pub fn main() -> ExitCode {
 fn run(app: &App, command: &Command) -> Result<Outcome, ToolError> {
     match command {
         Command::Check(args) => check::check(app, args),
+        Command::Repair(args) => run::repair(app, args),
+        Command::Undo(args) => run::undo(app, args),
+        Command::List(args) => run::list(app, args),
         Command::Completions(args) => manual::completions::<Cli>(&app.output, args.shell),
         Command::Man(args) => manual::write::<Cli>(&args.directory),
         Command::Guard(args) => app::guard(args),

@@ -121,6 +121,20 @@ pub struct Replacement {
     pub kept: RawPath,
     /// What stood there: the database and its side files.
     pub old: Vec<KeptFile>,
+    /// Side files that belong to the new database, and are put in place before it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub beside: Vec<StagedSide>,
+}
+
+/// A side file that a replacement puts in place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StagedSide {
+    /// Where it lies, in the target's file system, synced.
+    pub staged: RawPath,
+    /// Which file it is.
+    pub id: FileId,
+    /// Where it belongs.
+    pub path: RawPath,
 }
 
 /// One file that a replacement moves aside.

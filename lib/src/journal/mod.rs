@@ -8,6 +8,7 @@ mod entry;
 mod file;
 
 pub use entry::{
-    Entry, EntryId, JOURNAL_VERSION, KeptFile, Replacement, ServiceRecord, ServiceStage, StopMark, TriggerRecord,
+    Entry, EntryId, JOURNAL_VERSION, KeptFile, Replacement, ServiceRecord, ServiceStage, StagedSide, StopMark,
+    TriggerRecord,
 };
 pub use file::{Journal, JournalError, OpenEntry};

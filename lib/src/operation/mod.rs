@@ -8,18 +8,24 @@ mod backup;
 mod check;
 mod common;
 mod error;
+mod held;
 mod lifecycle;
+mod repair;
+mod repair_report;
 mod request;
 mod restore;
 mod resume;
 mod staging;
 mod store;
+mod undo;
 mod verification;
 
 pub use backup::backup;
 pub use check::{CheckReport, CheckRequest, check};
 pub use error::OperationError;
 pub use lifecycle::{audit, restart, start, status, stop, wait};
+pub use repair::repair;
+pub use repair_report::{ListedSet, RepairOutcome, RepairReport, RepairRequest, UndoReport, UndoRequest};
 pub use request::{
     BackupMode, BackupReport, BackupRequest, Includes, RestoreReport, RestoreRequest, ResumeReport, Resumed,
     ServiceOptions, ServiceReport,
@@ -27,3 +33,4 @@ pub use request::{
 pub use restore::restore;
 pub use resume::{guard, resume};
 pub use store::{Expired, ListedBackup, VerifiedBackup, expire, list, verify};
+pub use undo::{preserved, undo};

@@ -36,11 +36,22 @@ pub(super) fn announce(
     directories: &[PathBuf],
     what: &str,
 ) -> Result<OpenEntry, OperationError> {
+    announce_for("restore", context, lock, directories, what)
+}
+
+/// As [`announce`], for another operation.
+pub(super) fn announce_for(
+    operation: &str,
+    context: &Context,
+    lock: &OperationLock,
+    directories: &[PathBuf],
+    what: &str,
+) -> Result<OpenEntry, OperationError> {
     let owner = ProcessId::own().map_err(|e| refused(what, e.to_string(), FailureKind::Failed))?;
     let entry = Entry {
         version: JOURNAL_VERSION,
         id: BackupId::fresh(),
-        operation: "restore".to_owned(),
+        operation: operation.to_owned(),
         owner,
         created: clock::now_rfc3339(),
         lock_keys: lock.keys().cloned().collect(),

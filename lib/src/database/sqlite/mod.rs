@@ -6,17 +6,20 @@
 //! - SQLite itself works on our own copies only.
 //! - A snapshot is one file: what the `-wal` or a hot journal held is in it.
 
+mod carry;
 mod cold;
 mod copy;
 mod deep;
 mod error;
 mod facts;
 mod fenced;
+mod hash;
 mod header;
 mod hot;
 mod live;
 mod own;
 pub mod pages;
+mod preserve;
 pub mod repair;
 pub mod replace;
 mod snapshot;
@@ -34,6 +37,7 @@ pub use facts::{DatabaseFacts, SchemaObject, TableRows};
 pub use fenced::snapshot_fenced;
 pub use header::{Identity, JournalMode, identify};
 pub use hot::snapshot_hot;
+pub use preserve::{Preserved, PreservedFile, PreservedManifest, Untouched, preserve, preserved_in, preserved_sets};
 pub use snapshot::{Snapshot, SnapshotRequest};
 pub use validate::{Validation, validate};
 

@@ -10,18 +10,20 @@
 //! | nothing moved | moves the side files into `kept`, links the old database there, syncs both directories, renames |
 //! | some side files moved | the same; what has moved already is recognised by device and inode |
 //! | old database linked or moved | the same |
+//! | side files of the new database in place | the same |
 //! | `target` is the staged file | syncs the directory: done |
 //! | anything that it does not know by its identity | touches nothing, and says what it found |
 
-use std::fs::{File, Permissions};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::fs::File;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Gid, RenameFlags, Uid, XattrFlags, fchown, fgetxattr, flistxattr, fsetxattr, renameat_with};
+use rustix::fs::{RenameFlags, renameat_with};
 
+use super::carry::carry_over;
 use super::error::SqliteError;
 use super::own::beside;
-use crate::journal::{KeptFile, Replacement};
+use crate::journal::{KeptFile, Replacement, StagedSide};
 use crate::world::disk::{AtPath, FileId, create_private_dir, parent_of, sync_dir};
 use crate::world::raw_path::RawPath;
 
@@ -78,7 +80,33 @@ pub fn prepare(target: &Path, staged: &Path, kept_dir: &Path) -> Result<Replacem
         staged_id,
         kept: RawPath(kept_dir.to_owned()),
         old,
+        beside: Vec::new(),
     })
+}
+
+/// As [`prepare`], for a database whose log or journal belongs to it: `beside` has those files, each with its suffix.
+///
+/// # Errors
+/// Those of [`prepare`].
+pub fn prepare_with(
+    target: &Path,
+    staged: &Path,
+    beside: &[(PathBuf, String)],
+    kept_dir: &Path,
+) -> Result<Replacement, SqliteError> {
+    let mut replacement = prepare(target, staged, kept_dir)?;
+    for (staged, suffix) in beside {
+        let file = File::open(staged).at("open", staged)?;
+        if replacement.old.iter().any(|old| old.path == replacement.target) {
+            carry_over(&replacement.target.0, &file, staged)?;
+        }
+        file.sync_all().at("sync", staged)?;
+        let path = RawPath(self::beside(&replacement.target.0, suffix));
+        let id = FileId::of_open(&file).at("look at", staged)?;
+        replacement.beside.push(StagedSide { staged: RawPath(staged.clone()), id, path });
+    }
+    sync_dir(parent_of(staged))?;
+    Ok(replacement)
 }
 
 /// Does what is left to do of a replacement, in an order in which every crash can be followed by another call. When
@@ -113,7 +141,7 @@ pub(super) fn roll_forward_with(
         let kept = kept_path(replacement, &old.path.0);
         match (id_of(old.path.as_ref())?, id_of(&kept)?) {
             (here, there) if here != Some(old.id) && there == Some(old.id) => {
-                if here.is_some() {
+                if here.is_some() && !is_new(replacement, &old.path.0, here) {
                     return Err(refuse(format!("{} is there anew", old.path.0.display())));
                 }
             }
@@ -129,7 +157,8 @@ pub(super) fn roll_forward_with(
         }
     }
     for path in std::iter::once(target.to_owned()).chain(SIDE_FILES.map(|suffix| beside(target, suffix))) {
-        if exists(&path) && !replacement.old.iter().any(|old| old.path.0 == path) {
+        let known = replacement.old.iter().any(|old| old.path.0 == path) || is_new(replacement, &path, id_of(&path)?);
+        if exists(&path) && !known {
             return Err(refuse(format!("{} was not there when the replacement was prepared", path.display())));
         }
     }
@@ -141,7 +170,13 @@ pub(super) fn roll_forward_with(
     }
     if let Some((path, kept)) = to_move.iter().find(|(path, _)| moves_target(path)) {
         before("keep the old database")?;
-        match std::fs::hard_link(path, kept) {
+        // Side files of the new database must never lie beside the old one.
+        let linked = if replacement.beside.is_empty() {
+            std::fs::hard_link(path, kept)
+        } else {
+            Err(std::io::ErrorKind::Unsupported.into())
+        };
+        match linked {
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
             // A file system without hard links: for a moment nothing stands at the target, which the hold covers.
             Err(_) => std::fs::rename(path, kept).at("move aside", path)?,
@@ -151,6 +186,7 @@ pub(super) fn roll_forward_with(
     before("sync what is kept")?;
     sync_dir(replacement.kept.as_ref())?;
     sync_dir(directory)?;
+    put_beside(replacement, before)?;
     before("put the new database in place")?;
     if exists(target) {
         std::fs::rename(staged, target).at("rename into place", target)?;
@@ -194,6 +230,11 @@ pub fn roll_back(replacement: &Replacement) -> Result<(), SqliteError> {
         }
         sync_dir(parent_of(staged))?;
     }
+    for side in &replacement.beside {
+        if id_of(&side.path.0)? == Some(side.id) {
+            std::fs::rename(&side.path.0, &side.staged.0).at("move back", &side.path.0)?;
+        }
+    }
     // The database first: it must never stand there without the log that it had.
     for old in &replacement.old {
         let kept = kept_path(replacement, &old.path.0);
@@ -214,6 +255,34 @@ pub fn roll_back(replacement: &Replacement) -> Result<(), SqliteError> {
     }
 }
 
+/// The side files of the new database, before it: it must never stand there without its log.
+fn put_beside(
+    replacement: &Replacement,
+    before: &mut dyn FnMut(&str) -> Result<(), SqliteError>,
+) -> Result<(), SqliteError> {
+    for side in &replacement.beside {
+        let path = &side.path.0;
+        if id_of(path)? == Some(side.id) {
+            continue;
+        }
+        if exists(path) || id_of(&side.staged.0)? != Some(side.id) {
+            let reason = format!("its {} is not where it was prepared", path.display());
+            return Err(SqliteError::Replace { path: replacement.target.0.clone(), reason });
+        }
+        before("put a side file in place")?;
+        std::fs::rename(&side.staged.0, path).at("rename into place", path)?;
+    }
+    if !replacement.beside.is_empty() {
+        sync_dir(parent_of(&replacement.target.0))?;
+    }
+    Ok(())
+}
+
+/// Whether what lies there belongs to the new database.
+fn is_new(replacement: &Replacement, path: &Path, id: Option<FileId>) -> bool {
+    replacement.beside.iter().any(|side| side.path.0 == path && Some(side.id) == id)
+}
+
 /// Where a replaced file is kept: under its own name.
 fn kept_path(replacement: &Replacement, path: &Path) -> PathBuf {
     replacement.kept.0.join(path.file_name().unwrap_or_default())
@@ -229,49 +298,5 @@ fn id_of(path: &Path) -> Result<Option<FileId>, SqliteError> {
         other => {
             other.at("look at", path).map(|m| Some(FileId { device: m.dev(), inode: m.ino() })).map_err(Into::into)
         }
-    }
-}
-
-/// Gives the staged file what the service needs to open it as it opened the old one.
-fn carry_over(target: &Path, staged: &File, staged_path: &Path) -> Result<(), SqliteError> {
-    let old = File::open(target).at("open", target)?;
-    let want = old.metadata().at("look at", target)?;
-    let have = staged.metadata().at("look at", staged_path)?;
-    if (want.uid(), want.gid()) != (have.uid(), have.gid()) {
-        let (uid, gid) = (Uid::from_raw(want.uid()), Gid::from_raw(want.gid()));
-        fchown(staged, Some(uid), Some(gid)).at("give to its owner", staged_path)?;
-    }
-    // After the owner: a change of owner clears bits. Before the attributes: an ACL holds the mode's group bits.
-    staged.set_permissions(Permissions::from_mode(want.mode() & 0o7777)).at("set the mode of", staged_path)?;
-    for name in attributes(&old).at("list the attributes of", target)? {
-        let Some(value) = attribute(&old, &name).at("read an attribute of", target)? else {
-            continue;
-        };
-        if attribute(staged, &name).ok().flatten().as_ref() != Some(&value) {
-            fsetxattr(staged, &name, &value, XattrFlags::empty()).at("set an attribute of", staged_path)?;
-        }
-    }
-    Ok(())
-}
-
-fn attributes(file: &File) -> std::io::Result<Vec<Vec<u8>>> {
-    let mut names = vec![0; 65_536];
-    match flistxattr(file, &mut names) {
-        Ok(len) => names.truncate(len),
-        Err(rustix::io::Errno::OPNOTSUPP) => names.clear(),
-        Err(error) => return Err(error.into()),
-    }
-    Ok(names.split(|byte| *byte == 0).filter(|name| !name.is_empty()).map(<[u8]>::to_vec).collect())
-}
-
-fn attribute(file: &File, name: &[u8]) -> std::io::Result<Option<Vec<u8>>> {
-    let mut value = vec![0; 65_536];
-    match fgetxattr(file, name, &mut value) {
-        Ok(len) => {
-            value.truncate(len);
-            Ok(Some(value))
-        }
-        Err(rustix::io::Errno::NODATA | rustix::io::Errno::OPNOTSUPP) => Ok(None),
-        Err(error) => Err(error.into()),
     }
 }

@@ -4,6 +4,7 @@ mod fenced_and_cold;
 mod hot;
 mod input;
 mod replace;
+mod replace_set;
 mod service_schema;
 
 use std::path::{Path, PathBuf};

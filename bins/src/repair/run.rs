@@ -1,0 +1,209 @@
+//! `svc-repair repair`, `undo` and `list`.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use svckit::FailureKind;
+use svckit::database::sqlite::repair::{Accounting, Step};
+use svckit::operation::{
+    self, ListedSet, RepairOutcome, RepairReport, RepairRequest, ServiceOptions, UndoReport, UndoRequest,
+};
+use svckit::quiesce::Context;
+
+use crate::app::App;
+use crate::cli::repair::{ListArgs, RepairArgs, StrategyArg, UndoArgs};
+use crate::cli::{ServiceFlags, StopFlags};
+use crate::ctl::resumed_word;
+use crate::error::ToolError;
+use crate::exit::Outcome;
+use crate::service::Controller;
+use crate::{dirs, render, service};
+
+/// How long writers may be kept waiting by a check that comes first.
+const HOLD_MAX: std::time::Duration = std::time::Duration::from_secs(2);
+
+pub(super) fn repair(app: &App, args: &RepairArgs) -> Result<Outcome, ToolError> {
+    let context = app.context()?;
+    if !args.no_service && !args.dry_run {
+        a_service(&args.service)?;
+    }
+    let (controller, options) = of_flags(app, &context, &args.path, &args.service, &args.stop)?;
+    let request = RepairRequest {
+        database: service::absolute(&args.path)?,
+        service: options,
+        only: match args.strategy {
+            StrategyArg::Auto => None,
+            StrategyArg::Recovery => Some(Step::Recovery),
+            StrategyArg::Indices => Some(Step::Indices),
+            StrategyArg::Salvage => Some(Step::Salvage),
+        },
+        accept_loss: args.accept_loss,
+        dry_run: args.dry_run,
+        hold_max: HOLD_MAX,
+    };
+    let report = operation::repair(&context, controller.as_deref(), &request)?;
+    let outcome = if report.outcome.is_partial() { Outcome::Failed(FailureKind::Partial) } else { Outcome::Done };
+    app.output.result(outcome, &report, || text(&report))?;
+    Ok(outcome)
+}
+
+pub(super) fn undo(app: &App, args: &UndoArgs) -> Result<Outcome, ToolError> {
+    let context = app.context()?;
+    if !args.no_service && !args.dry_run {
+        a_service(&args.service)?;
+    }
+    let (controller, service) = of_flags(app, &context, &args.path, &args.service, &args.stop)?;
+    let database = service::absolute(&args.path)?;
+    let request = UndoRequest { database, set: args.set.clone(), service, dry_run: args.dry_run };
+    let report = operation::undo(&context, controller.as_deref(), &request)?;
+    app.output.result(Outcome::Done, &report, || undo_text(&report))?;
+    Ok(Outcome::Done)
+}
+
+pub(super) fn list(app: &App, args: &ListArgs) -> Result<Outcome, ToolError> {
+    let path = service::absolute(args.path.as_deref().unwrap_or(Path::new(".")))?;
+    let sets = operation::preserved(&path)?;
+    if app.output.is_json() {
+        for set in &sets {
+            app.output.result(Outcome::Done, set, String::new)?;
+        }
+        return Ok(Outcome::Done);
+    }
+    app.output.text(&list_text(&sets))?;
+    Ok(Outcome::Done)
+}
+
+fn a_service(flags: &ServiceFlags) -> Result<(), ToolError> {
+    if flags.is_given() {
+        return Ok(());
+    }
+    Err(ToolError::usage(
+        "nobody said which service uses the database",
+        "name it (--unit U, --user-unit U, --pid-file F, --service NAME), or say --no-service",
+    ))
+}
+
+fn of_flags(
+    app: &App,
+    context: &Context,
+    path: &Path,
+    flags: &ServiceFlags,
+    stop: &StopFlags,
+) -> Result<(Option<Controller>, ServiceOptions), ToolError> {
+    let discovery = dirs::discovery(app.config.as_deref())?;
+    let (controller, target) = service::of_flags(flags, &discovery, &context.dirs)?;
+    let options = service::options(&[service::absolute(path)?], stop, target.as_ref())?;
+    Ok((controller, options))
+}
+
+fn word(outcome: RepairOutcome) -> &'static str {
+    match outcome {
+        RepairOutcome::Whole => "nothing is damaged, and nothing was done",
+        RepairOutcome::Complete => "repaired, complete",
+        RepairOutcome::PartialReplaced => "repaired IN PART, as was accepted",
+        RepairOutcome::PartialNotReplaced => "NOT repaired: it would lose what is told below; --accept-loss takes it",
+        RepairOutcome::WouldBeComplete => "would be repaired, complete",
+        RepairOutcome::WouldBePartial => "would be repaired IN PART",
+    }
+}
+
+fn text(report: &RepairReport) -> String {
+    let mut text = format!("{}: {}\n", render::path(report.database.as_ref()), word(report.outcome));
+    // Writing to a String can't fail.
+    if let Some(accounting) = &report.accounting {
+        account(accounting, &mut text);
+    }
+    for loss in &report.losses {
+        let _infallible = writeln!(text, "  LOST OR DOUBTFUL: {}", render::one_line(loss));
+    }
+    if let Some(preserved) = &report.preserved {
+        let _infallible = writeln!(text, "  the original: {}", render::path(preserved.as_ref()));
+    }
+    if let Some(aside) = &report.set_aside {
+        let _infallible = writeln!(text, "  set aside: {}", render::path(aside.as_ref()));
+    }
+    closing(&mut text, report.downtime_ms, report.service, &report.notices);
+    if matches!(report.outcome, RepairOutcome::WouldBeComplete | RepairOutcome::WouldBePartial) {
+        for step in &report.plan {
+            let _infallible = writeln!(text, "  would: {}", render::one_line(step));
+        }
+    }
+    text
+}
+
+fn account(accounting: &Accounting, text: &mut String) {
+    let how = match accounting.step {
+        Step::Recovery => "by its log or journal alone",
+        Step::Indices => "by building indices anew",
+        Step::Salvage => "by reading every row into a new database",
+    };
+    let (before, after) = (accounting.objects_before, accounting.objects_after);
+    let _infallible = writeln!(text, "  {how}; {after} of {before} tables, indices, views and triggers");
+    let heading = ["  TABLE", "READABLE BEFORE", "BY INDEX", "NOW", "FROM LOST PAGES", "DOUBTFUL", "SET ASIDE", "LOST"];
+    let mut rows = vec![heading.map(str::to_owned).to_vec()];
+    for table in &accounting.tables {
+        let lost = match (table.lost, table.lost_at_most) {
+            (Some(lost), _) => lost.to_string(),
+            (None, Some(most)) => format!("at most {most}"),
+            (None, None) => "unknown".to_owned(),
+        };
+        rows.push(vec![
+            format!("  {}", render::one_line(&table.table)),
+            table.readable_before.to_string(),
+            table.by_index.map_or_else(|| "-".to_owned(), |rows| rows.to_string()),
+            table.after.to_string(),
+            table.from_orphans.to_string(),
+            table.doubtful.to_string(),
+            table.set_aside.to_string(),
+            lost,
+        ]);
+    }
+    text.push_str(&render::table(&rows));
+    for note in &accounting.notes {
+        let _infallible = writeln!(text, "  note: {}", render::one_line(note));
+    }
+}
+
+fn closing(text: &mut String, downtime: Option<f64>, resumed: Option<operation::Resumed>, notices: &[String]) {
+    if let Some(downtime) = downtime {
+        let _infallible = writeln!(text, "  the service was down for {}", render::milliseconds(downtime));
+    }
+    if let Some(resumed) = resumed {
+        let _infallible = writeln!(text, "  the service: {}", resumed_word(resumed));
+    }
+    for notice in notices {
+        let _infallible = writeln!(text, "  note: {}", render::one_line(notice));
+    }
+}
+
+fn undo_text(report: &UndoReport) -> String {
+    let what = if report.done { "is in place again" } else { "would be put in place again" };
+    let mut text = format!("{}: the original {} {what}\n", render::path(report.database.as_ref()), report.set);
+    if let Some(preserved) = &report.preserved {
+        let _infallible = writeln!(text, "  what it replaced: {}", render::path(preserved.as_ref()));
+    }
+    closing(&mut text, report.downtime_ms, report.service, &report.notices);
+    if !report.done {
+        for step in &report.plan {
+            let _infallible = writeln!(text, "  would: {}", render::one_line(step));
+        }
+    }
+    text
+}
+
+fn list_text(sets: &[ListedSet]) -> String {
+    if sets.is_empty() {
+        return "nothing is preserved here\n".to_owned();
+    }
+    let mut rows = vec![["DATABASE", "PRESERVED", "SIZE", "BEFORE", "WHAT CAME OF IT"].map(str::to_owned).to_vec()];
+    for set in sets {
+        rows.push(vec![
+            render::path(set.database.as_ref()),
+            set.id.to_string(),
+            render::bytes(set.bytes),
+            render::one_line(&set.before),
+            set.outcome.map_or_else(|| "-".to_owned(), |outcome| word(outcome).to_owned()),
+        ]);
+    }
+    render::table(&rows)
+}

@@ -1,0 +1,252 @@
+//! Repair: check, hold the service, preserve the original, repair a copy, replace, bring the service back.
+
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use super::check::{copy_of, need_space};
+use super::common::{begin, lock_keys, real_path, refused};
+use super::error::{During, OperationError};
+use super::held::{Downtime, Held, clear};
+use super::repair_report::{RepairOutcome, RepairReport, RepairRequest};
+use super::staging;
+use crate::controller::ServiceController;
+use crate::database::sqlite::pages::{self, CheckOptions, Consistency, FindingKind, Loss};
+use crate::database::sqlite::repair::{RepairInput, Repaired, repair as repair_copy};
+use crate::database::sqlite::{self, Preserved, SqliteError, Untouched, replace};
+use crate::failure::FailureKind;
+use crate::name::BackupId;
+use crate::quiesce::Context;
+use crate::world::disk::{AtPath, write_durably};
+use crate::world::raw_path::RawPath;
+
+/// What a repair leaves beside the preserved original.
+pub(super) const REPORT: &str = "report.json";
+const LOST_AND_FOUND: &str = "lost_and_found.db";
+/// Copies of the database that there are at the same time, the preserved one included.
+const COPIES_MAX: u64 = 4;
+
+/// Repairs a database, with its service stopped and held meanwhile. The original is preserved first, and put aside only
+/// by a database that is whole: one that is not complete takes its place only where the request accepts the loss.
+///
+/// ```no_run
+/// use svckit::operation::{RepairRequest, repair};
+/// # fn example(context: &svckit::quiesce::Context, service: &dyn svckit::controller::ServiceController,
+/// #     options: svckit::operation::ServiceOptions) -> Result<(), svckit::operation::OperationError> {
+/// let report = repair(context, Some(service), &RepairRequest {
+///     database: "/var/lib/notes/notes.db".into(),
+///     service: options,
+///     only: None,
+///     accept_loss: false,
+///     dry_run: false,
+///     hold_max: std::time::Duration::from_secs(2),
+/// })?;
+/// println!("{:?}: {:?}", report.outcome, report.losses);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+/// Those of the parts; until the replacement begins nothing is changed. [`OperationError::NotBack`] outranks them.
+pub fn repair(
+    context: &Context,
+    service: Option<&dyn ServiceController>,
+    request: &RepairRequest,
+) -> Result<RepairReport, OperationError> {
+    let database = real_path(&request.database);
+    let what = format!("repair {}", request.database.display());
+    let keys = lock_keys(service, std::slice::from_ref(&database))?;
+    let label = service.map_or_else(|| database.display().to_string(), |service| service.label());
+    let lock = begin(context, "repair", &label, &keys, request.service.wait)?;
+    let mut report = RepairReport::new(&database, plan(service, &database, request));
+    let directory = staging::directory_for(&database, &BackupId::fresh());
+    staging::sweep(&database);
+    let bytes = std::fs::metadata(&database).at("look at", &database).during(what.as_str())?.len();
+    need_space(crate::world::disk::parent_of(&database), bytes * COPIES_MAX, &what)?;
+    let directories = [directory.clone()];
+    let mut staging = Some(staging::announce_for("repair", context, &lock, &directories, &what)?);
+    let made = DirBuilder::new().mode(0o700).create(&directory).at("create the directory", &directory);
+    let job = Job { context, request, database: &database, directory: &directory, what: &what };
+    let done = made.during(what.as_str()).and_then(|()| {
+        let found = job.look()?;
+        if found.whole {
+            return Ok(());
+        }
+        if request.dry_run {
+            return job.on_a_copy(&found, &mut report);
+        }
+        let held = Held {
+            context,
+            lock: &lock,
+            service,
+            options: &request.service,
+            operation: "repair",
+            database: &database,
+            what: &what,
+        };
+        job.for_real(&held, &mut staging, &mut report)
+    });
+    clear(&mut staging);
+    done.map(|()| report)
+}
+
+/// What the check before everything says.
+struct Found {
+    whole: bool,
+    quiet: bool,
+    /// What the logs have lost: a copy as of one commit does not tell any more.
+    log_losses: Vec<String>,
+}
+
+struct Job<'a> {
+    context: &'a Context,
+    request: &'a RepairRequest,
+    database: &'a Path,
+    directory: &'a Path,
+    what: &'a str,
+}
+
+impl Job<'_> {
+    /// Checks it as it is, by both readers.
+    fn look(&self) -> Result<Found, OperationError> {
+        let options = CheckOptions { hold_max: self.request.hold_max, ..CheckOptions::default() };
+        let (cancel, observer) = (&self.context.cancel, self.context.observer.as_ref());
+        let report = match pages::check(self.database, &options, cancel, observer) {
+            // It can't be seen while it is written: it will be when its service is stopped.
+            Err(SqliteError::InFlight { .. } | SqliteError::HoldTooLong { .. }) if !self.request.dry_run => {
+                return Ok(Found { whole: false, quiet: false, log_losses: Vec::new() });
+            }
+            other => other.during(self.what)?,
+        };
+        let quiet = report.consistency == Consistency::Quiet;
+        if report.is_damaged() {
+            let of_log = report.findings.iter().filter(|f| f.kind >= FindingKind::WalHeader && f.loss != Loss::Nothing);
+            let log_losses = of_log.map(|finding| finding.what.clone()).collect();
+            return Ok(Found { whole: false, quiet, log_losses });
+        }
+        let copy = self.directory.join("look.db");
+        copy_of(self.context, self.database, &copy, self.request.hold_max, self.what)?;
+        let deep = sqlite::deep(&copy, cancel, observer).during(self.what)?;
+        std::fs::remove_file(&copy).at("remove", &copy).during(self.what)?;
+        Ok(Found { whole: !deep.is_damaged(), quiet, log_losses: Vec::new() })
+    }
+
+    /// Everything on copies, and the original is left alone.
+    fn on_a_copy(&self, found: &Found, report: &mut RepairReport) -> Result<(), OperationError> {
+        let copy = self.directory.join("copy.db");
+        if found.quiet {
+            for suffix in ["", "-wal", "-shm", "-journal"] {
+                let path = |base: &Path| {
+                    let mut name = base.as_os_str().to_owned();
+                    name.push(suffix);
+                    PathBuf::from(name)
+                };
+                match std::fs::copy(path(self.database), path(&copy)) {
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound && !suffix.is_empty() => {}
+                    other => drop(other.at("copy", self.database).during(self.what)?),
+                }
+            }
+        } else {
+            copy_of(self.context, self.database, &copy, self.request.hold_max, self.what)?;
+        }
+        let mut repaired = self.repair(&copy)?;
+        if !found.quiet && !found.log_losses.is_empty() {
+            repaired.accounting.log_losses.clone_from(&found.log_losses);
+            repaired.accounting.complete = false;
+        }
+        report.account(&repaired);
+        report.outcome =
+            if repaired.accounting.complete { RepairOutcome::WouldBeComplete } else { RepairOutcome::WouldBePartial };
+        Ok(())
+    }
+
+    fn for_real(
+        &self,
+        held: &Held<'_>,
+        staging: &mut Option<crate::journal::OpenEntry>,
+        report: &mut RepairReport,
+    ) -> Result<(), OperationError> {
+        let (cancel, observer) = (&self.context.cancel, self.context.observer.as_ref());
+        let mut preserved: Option<Preserved> = None;
+        let mut aside = None;
+        let changed = held.change(staging, &mut || {
+            let untouched = Untouched::now(self.database).during(self.what)?;
+            let set = sqlite::preserve(self.database, "repair", self.directory, cancel, observer).during(self.what)?;
+            let set = preserved.insert(set);
+            report.preserved = Some(RawPath(set.directory.clone()));
+            let repaired = self.repair(&set.path(""))?;
+            report.account(&repaired);
+            if let Some(path) = &repaired.set_aside {
+                let kept = set.directory.join(LOST_AND_FOUND);
+                std::fs::rename(path, &kept).at("keep what is set aside as", &kept).during(self.what)?;
+                report.set_aside = Some(RawPath(kept));
+            }
+            let complete = repaired.accounting.complete;
+            if !complete && !self.request.accept_loss {
+                report.outcome = RepairOutcome::PartialNotReplaced;
+                return Ok(None);
+            }
+            untouched.verify().during(self.what)?;
+            let kept = set.directory.join(format!("replaced-{}", BackupId::fresh()));
+            aside = Some(kept.clone());
+            let replacement = replace::prepare(self.database, &repaired.file, &kept).during(self.what)?;
+            report.outcome = if complete { RepairOutcome::Complete } else { RepairOutcome::PartialReplaced };
+            Ok(Some(replacement))
+        });
+        let downtime = match (changed, &preserved) {
+            (Ok(downtime), _) => downtime,
+            (Err(error), Some(set)) => {
+                self.context.observer.notice(&format!("the original is preserved in {}", set.directory.display()));
+                return Err(error);
+            }
+            (Err(error), None) => return Err(error),
+        };
+        let Downtime { milliseconds, service } = downtime;
+        (report.downtime_ms, report.service) = (milliseconds, service);
+        if let Some(set) = &preserved {
+            if let Some(aside) = &aside
+                && let Err(error) = set.take_in(aside, cancel, observer)
+            {
+                report.notices.push(format!("what was replaced is also in {}: {error}", aside.display()));
+            }
+            self.keep_report(set, report)?;
+        }
+        Ok(())
+    }
+
+    fn repair(&self, copy: &Path) -> Result<Repaired, OperationError> {
+        let work = self.directory.join("work");
+        DirBuilder::new().mode(0o700).create(&work).at("create the directory", &work).during(self.what)?;
+        repair_copy(RepairInput {
+            copy,
+            work: &work,
+            reference: None,
+            only: self.request.only,
+            cancel: &self.context.cancel,
+            observer: self.context.observer.as_ref(),
+        })
+        .during(self.what)
+    }
+
+    /// The decision and the account stay with the original.
+    fn keep_report(&self, set: &Preserved, report: &RepairReport) -> Result<(), OperationError> {
+        let text = serde_json::to_vec_pretty(report)
+            .map_err(|error| refused(self.what, format!("can't write the report: {error}"), FailureKind::Failed))?;
+        write_durably(&set.directory.join(REPORT), &text, 0o600).during(self.what)
+    }
+}
+
+fn plan(service: Option<&dyn ServiceController>, database: &Path, request: &RepairRequest) -> Vec<String> {
+    let mut steps = vec![format!("check {}, and end here if it is whole", database.display())];
+    if let Some(service) = service {
+        steps.push(format!("stop {}, prove that it is stopped, and hold it", service.label()));
+    }
+    steps.push("preserve the database and its side files together, and read the copy back".to_owned());
+    steps.push("repair a copy, from the least invasive step on, and check it by both readers".to_owned());
+    let partial = if request.accept_loss { "" } else { ", if nothing is lost" };
+    steps.push(format!("put it in the place of the original{partial}"));
+    if let Some(service) = service {
+        steps.push(format!("start {} if it was running, and wait until it is ready", service.label()));
+    }
+    steps
+}
