@@ -164,6 +164,15 @@ fn a_limit_on_the_size_of_files_is_an_error_and_leaves_nothing_half() {
     assert!(told.contains("back up notes") && told.contains("limit on the size of a file"), "{told}");
     let left = content(&place.path("store")).into_iter().filter(|(path, _)| !path.ends_with(".lock")).count();
     assert_eq!(left, 0);
+
+    // And nothing that a backup could be blamed for.
+    back_up(&place, "notes.db", &[]).succeeds();
+    let line = format!("ulimit -f 40; exec {program} verify --from store --restore");
+    let output = place.command("sh").args(["-c", &line]).output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(30), "{told}");
+    assert!(told.contains("verify") && told.contains("limit on the size of a file"), "{told}");
+    place.backup(&["verify", "--from", "store", "--restore"]).succeeds();
 }
 
 #[test]

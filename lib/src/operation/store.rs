@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::common::refused;
 use super::error::{During, OperationError};
 use super::verification::{Judged, check_payload, common_rungs};
-use crate::archive::{Backup, Found, Store, retention};
+use crate::archive::{ArchiveError, Backup, Estimate, Found, PayloadKind, Store, retention};
 use crate::failure::{Failure, FailureKind};
 use crate::lock::Holder;
 use crate::name::BackupId;
@@ -106,7 +106,8 @@ pub fn list(store: &Path, target: Option<&TargetName>) -> Result<Vec<ListedBacku
 /// Verifies backups: their hashes, and with `restore_test` also everything that a new backup must pass.
 ///
 /// # Errors
-/// When the store can't be read. A backup that does not verify is a result, not an error.
+/// When the store can't be read, the scratch space can't be written, or on cancellation. A backup that does not verify
+/// is a result, not an error.
 pub fn verify(
     context: &Context,
     store: &Path,
@@ -119,13 +120,12 @@ pub fn verify(
     let mut results = Vec::new();
     for (target, found) in backups(store, target, backup, &what)? {
         context.observer.step(&format!("verifying {target} {}", found.id));
-        let outcome = found
-            .backup
-            .map_err(|error| error.to_string())
-            .and_then(|backup| verify_one(context, &opened, &backup, restore_test));
+        let outcome = found.backup.and_then(|backup| verify_one(context, &opened, &backup, restore_test));
         let (rungs, error) = match outcome {
             Ok(rungs) => (rungs, None),
-            Err(error) => (Vec::new(), Some(error)),
+            Err(error) if is_of_backup(&error) => (Vec::new(), Some(error.to_string())),
+            // A disk of ours that is full says nothing about a backup.
+            Err(error) => return Err(error).during(format!("{what}: {target} {}", found.id)),
         };
         let result = VerifiedBackup { target, backup: found.id, ok: error.is_none(), rungs, error };
         results.push(result);
@@ -133,17 +133,34 @@ pub fn verify(
     Ok(results)
 }
 
-fn verify_one(context: &Context, store: &Store, backup: &Backup, restore_test: bool) -> Result<Vec<String>, String> {
+fn verify_one(
+    context: &Context,
+    store: &Store,
+    backup: &Backup,
+    restore_test: bool,
+) -> Result<Vec<String>, ArchiveError> {
     if !restore_test {
-        backup.verify_hashes(&context.cancel).map_err(|e| e.to_string())?;
+        backup.verify_hashes(&context.cancel)?;
         return Ok(vec!["hashes".to_owned()]);
     }
     let observer = context.observer.as_ref();
-    let scratch = store.scratch().map_err(|e| e.to_string())?;
+    let scratch = store.scratch()?;
+    // One database after the other is taken out there.
+    let databases = backup.manifest().payloads.iter().filter(|payload| payload.kind == PayloadKind::Sqlite);
+    let need = Estimate { bytes: databases.map(|payload| payload.content_bytes).max().unwrap_or(0), files: 4 };
+    need.check("the verification", scratch.path())?;
     let mut check = check_payload(Judged::Backup, &context.cancel, observer);
-    let checked = backup.verify(scratch.path(), &mut check, &context.cancel, observer).map_err(|e| e.to_string())?;
+    let checked = backup.verify(scratch.path(), &mut check, &context.cancel, observer)?;
     let kinds = backup.manifest().payloads.iter().map(|payload| payload.kind);
     Ok(common_rungs(kinds.zip(checked.iter().map(|checked| &checked.rungs[..]))))
+}
+
+/// Whether it is the backup that is wrong, or can't be read.
+fn is_of_backup(error: &ArchiveError) -> bool {
+    match error {
+        ArchiveError::Disk(error) => matches!(error.action, "read" | "open" | "look at" | "decompress" | "list"),
+        other => matches!(other.kind(), FailureKind::Unverified | FailureKind::Corrupt | FailureKind::No),
+    }
 }
 
 /// Removes what the policy does not keep: never the last good backup, and nothing before the newest that is kept has
