@@ -6,7 +6,7 @@ use super::common::{milliseconds, refused};
 use super::error::{During, OperationError};
 use super::lifecycle::stop_plan;
 use super::request::{Resumed, ServiceOptions};
-use super::resume::{replay_entry, resumed};
+use super::resume::resumed;
 use super::staging;
 use crate::controller::{ServiceController, ServiceSpec};
 use crate::database::sqlite::replace;
@@ -14,7 +14,7 @@ use crate::failure::FailureKind;
 use crate::journal::{Entry, JOURNAL_VERSION, Journal, OpenEntry, Replacement};
 use crate::lock::OperationLock;
 use crate::name::BackupId;
-use crate::quiesce::{Context, Quiesced, ResumeMode, quiesce};
+use crate::quiesce::{Context, Quiesced, quiesce};
 use crate::sqlite_locks::{self, WriteState};
 use crate::world::{ProcessId, clock};
 
@@ -71,8 +71,12 @@ impl Held<'_> {
             let Some(replacement) = replacement else { return Ok(()) };
             prepared = Some(replacement.clone());
             quiesced.record_replacements(vec![replacement.clone()]).during(self.what)?;
-            replace::roll_forward(&replacement).during(self.what)?;
-            quiesced.record_replacements(Vec::new()).during(self.what)
+            self.move_in(&replacement)?;
+            // It is in place: a journal that still says otherwise is put right by resume, which finds that.
+            if let Err(error) = quiesced.record_replacements(Vec::new()) {
+                tracing::warn!(%error, "the journal could not be written");
+            }
+            Ok(())
         });
         if let Err(error) = &done
             && quiesced.has_replacements()
@@ -118,11 +122,37 @@ impl Held<'_> {
             created: clock::now_rfc3339(),
             lock_keys: self.lock.keys().cloned().collect(),
             services: Vec::new(),
-            replacements: vec![replacement],
+            replacements: vec![replacement.clone()],
             staging: Vec::new(),
         };
         let entry = Journal::at(self.context.dirs.journal()).create(entry).during(self.what)?;
-        replay_entry(entry, ResumeMode::Now).map(drop)
+        let done = self.move_in(&replacement);
+        let is_back = || !self.is_open() && replace::roll_back(&replacement).is_ok();
+        match done {
+            Ok(()) => entry.remove().during(self.what),
+            Err(error) if is_back() && entry.remove().is_ok() => Err(error),
+            Err(error) => Err(OperationError::NotBack {
+                service: format!("the database {}", self.database.display()),
+                reason: format!(
+                    "its replacement was interrupted, and it must not be used before `svc-ctl resume`: {error}"
+                ),
+                work: None,
+            }),
+        }
+    }
+
+    fn move_in(&self, replacement: &Replacement) -> Result<(), OperationError> {
+        self.context.observer.step(&format!("replacing {}", self.database.display()));
+        let moved = match replace::roll_forward(replacement) {
+            // It only has to be made durable.
+            Err(_) if replace::is_in_place(replacement) => replace::roll_forward(replacement),
+            other => other,
+        };
+        moved.during(self.what)
+    }
+
+    fn is_open(&self) -> bool {
+        sqlite_locks::openers(self.database).map_or(true, |openers| !openers.is_empty())
     }
 
     fn nobody_has_it_open(&self) -> Result<(), OperationError> {

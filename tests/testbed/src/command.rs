@@ -196,6 +196,12 @@ pub fn svc_ctl<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Outcome {
     run(ours("svc-ctl", args), Duration::from_secs(120))
 }
 
+/// `svc-repair` with its arguments; two minutes at most.
+#[track_caller]
+pub fn svc_repair<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Outcome {
+    run(ours("svc-repair", args), Duration::from_secs(120))
+}
+
 /// `svc-backup` with its arguments; two minutes at most.
 #[track_caller]
 pub fn svc_backup<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Outcome {

@@ -1,0 +1,75 @@
+//! A unit whose database has a table of its own beside the service's, to be damaged.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use rusqlite::Connection;
+use svckit_testbed::command::{program, sh};
+use svckit_testbed::unit::{Recipe, Unit, write_unit};
+
+/// Rows of the table.
+pub(crate) const NOTES: i64 = 20_000;
+
+/// The service runs, and its database has the table; nothing is damaged yet.
+pub(crate) fn start(name: &str, recipe: Recipe) -> Unit {
+    let unit = recipe.start(name);
+    unit.systemctl("stop").expect(0);
+    let connection = Connection::open(&unit.databases[0]).unwrap();
+    connection
+        .execute_batch(&format!(
+            "CREATE TABLE notes(id INTEGER PRIMARY KEY, title TEXT, body TEXT); CREATE INDEX notes_title ON notes(title);
+             WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {NOTES})
+             INSERT INTO notes SELECT i, 'title ' || i, 'some words of note ' || i FROM n;"
+        ))
+        .unwrap();
+    connection.close().unwrap();
+    unit
+}
+
+/// Zeroes pages of an object while nobody runs, and starts the service again: how many rows were on them.
+pub(crate) fn damage(unit: &Unit, object: &str, count: usize) -> u64 {
+    let database = &unit.databases[0];
+    let (pages, size) = leaves(database, object);
+    let mut bytes = std::fs::read(database).unwrap();
+    let mut rows = 0;
+    for page in pages.iter().skip(5).step_by(3).take(count) {
+        let page = &mut bytes[(page - 1) * size..page * size];
+        rows += u64::from(u16::from_be_bytes([page[3], page[4]]));
+        page.fill(0);
+    }
+    std::fs::write(database, bytes).unwrap();
+    unit.systemctl("start").expect(0);
+    unit.record.wait_for_commits(2, svckit_testbed::unit::QUICK);
+    rows
+}
+
+fn leaves(database: &Path, object: &str) -> (Vec<usize>, usize) {
+    let connection = Connection::open(database).unwrap();
+    let size: i64 = connection.query_row("PRAGMA page_size", [], |row| row.get(0)).unwrap();
+    let sql = "SELECT pageno FROM dbstat WHERE name = ?1 AND pagetype = 'leaf' ORDER BY pageno";
+    let mut statement = connection.prepare(sql).unwrap();
+    let pages = statement.query_map([object], |row| row.get::<_, i64>(0)).unwrap();
+    (pages.map(|page| usize::try_from(page.unwrap()).unwrap()).collect(), usize::try_from(size).unwrap())
+}
+
+/// The ids of the table, read without its index.
+pub(crate) fn notes(database: &Path) -> BTreeSet<i64> {
+    let connection = Connection::open(database).unwrap();
+    let mut statement = connection.prepare("SELECT id FROM notes NOT INDEXED").unwrap();
+    statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+}
+
+/// Where the original is, as a report says.
+pub(crate) fn preserved(said: &serde_json::Value, unit: &Unit) -> PathBuf {
+    let directory = PathBuf::from(said["preserved"].as_str().unwrap());
+    directory.join(unit.databases[0].file_name().unwrap())
+}
+
+/// The unit at boot without which nothing of a unit is replaced.
+pub(crate) fn enable_resume() {
+    let template = std::fs::read_to_string("bins/units/svc-resume.service").unwrap();
+    let directory = program("svc-ctl").parent().unwrap().display().to_string();
+    write_unit("svc-resume.service", &template.replace("@BINDIR@", &directory));
+    sh("systemctl", ["daemon-reload"]).expect(0);
+    sh("systemctl", ["enable", "svc-resume.service"]).expect(0);
+}
