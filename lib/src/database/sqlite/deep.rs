@@ -156,7 +156,8 @@ fn integrity(connection: &Connection, stubs: &Stubs, report: &mut DeepReport) ->
         if line == "ok" || stubs.explains(&line) {
             continue;
         }
-        let is_of_words = line.contains("inverted index for FTS");
+        let is_of_words =
+            ["inverted index for FTS", "fts5: ", "fts4: ", "fts3: "].iter().any(|words| line.contains(words));
         report.add(if is_of_words { DeepKind::FullText } else { DeepKind::Integrity }, line);
     }
     Ok(())

@@ -167,8 +167,7 @@ fn of_one(base: &Base<'_>, judged: &Judged, name: &str, counts: Counts) -> Table
     let readable_before = before.map_or(0, |tree| tree.entries);
     let by_index = before.and_then(|tree| tree.rows_by_index);
     let of_table = |f: &&Finding| f.object.as_deref() == Some(name) && f.rows_at_risk;
-    let mut doubtful = base.report.findings.iter().filter(of_table).filter(|f| is_doubt(f.kind)).count() as u64;
-    doubtful += of_indices(base, name);
+    let doubts = base.report.findings.iter().filter(of_table).filter(|f| is_doubt(f.kind)).count() as u64;
     let mut at_risk = base.report.findings.iter().filter(of_table).peekable();
     let (lost, lost_at_most) = if at_risk.peek().is_none() {
         // A table whose definition could not be read was in no tree.
@@ -182,6 +181,8 @@ fn of_one(base: &Base<'_>, judged: &Judged, name: &str, counts: Counts) -> Table
             most => (None, most),
         }
     };
+    // What is lost or set aside is in doubt no more.
+    let mut doubtful = doubts.saturating_sub(lost.unwrap_or(0) + counts.set_aside) + of_indices(base, name);
     // Of a table without a doubt, its indices say whether what is in it now is what was in it.
     if doubtful == 0 && lost == Some(0) && counts.set_aside == 0 && before.is_some_and(|tree| tree.damaged) {
         doubtful += disagreeing(base, judged, name);
@@ -203,9 +204,10 @@ fn tree<'a>(report: &'a Report, name: &str) -> Option<&'a TreeReport> {
     report.trees.iter().find(|tree| tree.kind == ObjectKind::Table && tree.name == name)
 }
 
-/// The row is there, and something about it is wrong.
+/// Whether it speaks of rows that may be there and wrong. A page that can't be reached is there or is not: once its
+/// rows are found, nothing about them is in doubt.
 fn is_doubt(kind: FindingKind) -> bool {
-    matches!(kind, FindingKind::KeyOrder | FindingKind::NullValue | FindingKind::Duplicate)
+    !matches!(kind, FindingKind::PageType | FindingKind::PageNumber | FindingKind::Unreadable)
 }
 
 /// Rows about which its indices say something else than it does. Those that only an index lacks are no doubt.

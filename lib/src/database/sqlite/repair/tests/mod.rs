@@ -1,6 +1,8 @@
 //! Databases that are damaged on purpose, repaired, and compared with what they were, row by row.
 
+mod logs;
 mod matrix;
+mod mutated;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -137,9 +139,7 @@ impl Patient {
             assert_eq!(account.objects_before, account.objects_after);
             assert!(back == self.truth, "it is called complete, and is not what was");
         }
-        let connection = Connection::open(&repaired.file).unwrap();
-        let verdict: String = connection.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
-        assert_eq!(verdict, "ok");
+        assert_eq!(integrity(&repaired.file), "ok");
         let (mut all, mut exact) = (0, 0);
         for (table, rows) in &self.truth {
             let now = back.get(table).cloned().unwrap_or_default();
@@ -149,7 +149,7 @@ impl Patient {
                 assert_eq!(told.after as usize, now.len(), "{table}");
                 let really = rows.len() - rows.intersection(&now).count();
                 let said = told.lost.map_or(u64::MAX, |lost| lost + told.doubtful + told.set_aside) as usize;
-                let indexed = told.by_index.is_some() || told.lost == Some(0);
+                let indexed = account.log_losses.is_empty() && (told.by_index.is_some() || told.lost == Some(0));
                 assert!(!indexed || really == 0 || said > 0, "{table}: {really} rows are not back: {told:?}");
             }
         }
@@ -161,6 +161,12 @@ fn side(db: &Path, suffix: &str) -> PathBuf {
     let mut name = db.as_os_str().to_owned();
     name.push(suffix);
     PathBuf::from(name)
+}
+
+/// SQLite's own word.
+fn integrity(db: &Path) -> String {
+    let connection = Connection::open(db).unwrap();
+    connection.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap_or_else(|error| error.to_string())
 }
 
 /// What SQLite reads.

@@ -1,0 +1,111 @@
+//! Seeded random damage: never a panic or a hang, never a result that SQLite does not call whole, and nothing called
+//! complete that differs from what was.
+
+use std::time::{Duration, Instant};
+
+use super::*;
+
+/// What is done to an image.
+fn damage(patient: &mut Patient) -> String {
+    let (size, len) = (patient.page_size, patient.bytes.len());
+    let pages = len / size;
+    let page = patient.random.below(pages);
+    let at = page * size;
+    match patient.random.below(8) {
+        0 => {
+            let (at, bit) = (patient.random.below(len), patient.random.below(8));
+            patient.bytes[at] ^= 1 << bit;
+            format!("bit {bit} of byte {at} (page {})", at / size + 1)
+        }
+        1 => {
+            patient.bytes[at..at + size].fill(0);
+            format!("page {} zeroed", page + 1)
+        }
+        2 => {
+            let other = patient.random.below(pages) * size;
+            patient.bytes.copy_within(other..other + size, at);
+            format!("page {} over page {}", other / size + 1, page + 1)
+        }
+        3 => {
+            let offset = patient.random.below(24) + if page == 0 { 100 } else { 0 };
+            patient.bytes[at + offset] = patient.random.next() as u8;
+            format!("byte {offset} of page {}", page + 1)
+        }
+        4 => {
+            let from = patient.random.below(size / 512) * 512;
+            patient.bytes[at + from..at + size].fill(0);
+            format!("page {} torn at {from}", page + 1)
+        }
+        5 => {
+            let len = len - patient.random.below(len / 2);
+            patient.bytes.truncate(len);
+            format!("cut to {len} bytes")
+        }
+        6 => {
+            let offset = patient.random.below(100);
+            patient.bytes[offset] = patient.random.next() as u8;
+            format!("byte {offset} of the header")
+        }
+        _ => {
+            let offset = patient.random.below(size - 4);
+            let number = (patient.random.below(pages + 2) as u32).to_be_bytes();
+            patient.bytes[at + offset..at + offset + 4].copy_from_slice(&number);
+            format!("a page number at {offset} of page {}", page + 1)
+        }
+    }
+}
+
+#[test]
+fn random_damage_never_gives_a_repair_that_is_called_complete_and_is_not() {
+    let rounds = if std::env::var_os("SVCKIT_THOROUGH").is_some_and(|v| v == "1") { 3400 } else { 40 };
+    let (mut complete, mut partial, mut refused) = (0, 0, Vec::new());
+    let mut wrong = Vec::new();
+    for (seed, (form, size)) in
+        [("", 1024), ("PRAGMA auto_vacuum=1;", 512), ("PRAGMA encoding='UTF-16le';", 4096)].into_iter().enumerate()
+    {
+        let mut patient = Patient::new(form, size);
+        let original = patient.bytes.clone();
+        patient.random = Random(seed as u64 + 1);
+        for _ in 0..rounds {
+            patient.bytes.clone_from(&original);
+            let what = damage(&mut patient);
+            std::fs::write(&patient.db, &patient.bytes).unwrap();
+            let cancel = Cancel::new().unwrap();
+            // What nobody can see is not repaired.
+            match crate::database::sqlite::repair::check(&patient.db, &cancel, &Silent) {
+                Ok(report) if report.is_damaged() => {}
+                _ => continue,
+            }
+            let began = Instant::now();
+            match patient.repair_as_it_lies(None) {
+                Ok(repaired) => {
+                    let account = &repaired.accounting;
+                    let back = rows(&repaired.file);
+                    if account.complete && back != patient.truth {
+                        let tables: Vec<_> = patient
+                            .truth
+                            .iter()
+                            .filter(|(t, rows)| back.get(*t) != Some(rows))
+                            .map(|(t, _)| t)
+                            .collect();
+                        wrong.push(format!("{size} {what}: {tables:?} by {:?}", account.step));
+                    }
+                    let verdict = integrity(&repaired.file);
+                    let told = account.losses();
+                    // A full-text index that can't be built any more is told, and its rows are there.
+                    let words = verdict.contains("words") && !account.full_text.is_empty();
+                    assert!(verdict == "ok" || words, "{size} {what}: {verdict} {told:?}");
+                    complete += usize::from(account.complete);
+                    partial += usize::from(!account.complete);
+                }
+                Err(error) => refused.push(format!("{size} {what}: {error}")),
+            }
+            assert!(began.elapsed() < Duration::from_secs(30), "{what}: it took {:?}", began.elapsed());
+        }
+    }
+    assert_eq!(wrong, Vec::<String>::new());
+    // A file that was cut before its definitions has none.
+    let without_reason: Vec<_> = refused.iter().filter(|why| !why.contains("no definition of any table")).collect();
+    assert!(without_reason.len() * 50 <= complete + partial, "{complete} {partial} {without_reason:#?}");
+    assert!(complete > rounds / 3 && partial > rounds / 3, "{complete} {partial}");
+}
