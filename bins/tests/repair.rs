@@ -172,6 +172,25 @@ fn an_undo_brings_the_log_back_with_the_database() {
 }
 
 #[test]
+fn a_database_without_its_first_page_is_repaired_with_the_definitions_of_its_backup() {
+    let place = Place::new();
+    let path = library(&place);
+    place.backup(&["backup", "--sqlite", "data/library.db", "--to", "store"]).succeeds();
+    let connection = Connection::open(&path).unwrap();
+    connection.execute("INSERT INTO notes VALUES(4001, 'since the backup', 'x')", []).unwrap();
+    connection.close().unwrap();
+    zero(&path, &[1]);
+    let damaged = std::fs::read(&path).unwrap();
+    let alone = place.repair(&["repair", "data/library.db", "--no-service"]);
+    alone.fails(11, &["no definition of any table can be read", "hint: "]);
+    assert_eq!(std::fs::read(&path).unwrap(), damaged);
+    place.repair(&["repair", "data/library.db", "--no-service", "--from", "none"]).fails(10, &["there is no store"]);
+    let said = place.repair(&["repair", "data/library.db", "--no-service", "--from", "store"]);
+    assert!(said.succeeds().contains("are those of the backup"), "{}", said.out);
+    assert_eq!(rows(&path), (4001, "ok".to_owned()));
+}
+
+#[test]
 fn a_database_that_somebody_has_open_is_not_touched() {
     let place = Place::new();
     let path = library(&place);

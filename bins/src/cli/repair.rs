@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use svckit::name::BackupId;
+use svckit::name::{BackupId, TargetName};
 
 use super::ctl::{CompletionsArgs, ManArgs};
 use super::{Global, GuardArgs, ServiceFlags, StopFlags, duration};
@@ -46,7 +46,8 @@ pub enum Command {
     #[command(
         after_help = "Examples:\n  svc-repair repair /var/lib/notes/notes.db --unit notes.service --dry-run\n  \
         svc-repair repair /var/lib/notes/notes.db --unit notes.service\n  \
-        svc-repair repair ./copy.db --no-service --accept-loss",
+        svc-repair repair ./copy.db --no-service --accept-loss\n  \
+        svc-repair repair /var/lib/notes/notes.db --unit notes.service --from /srv/backups",
         long_about = REPAIR_LONG
     )]
     Repair(Box<RepairArgs>),
@@ -106,6 +107,12 @@ pub struct RepairArgs {
     /// Replace the original also where something is lost: what, is told
     #[arg(long)]
     pub accept_loss: bool,
+    /// A store with backups of it: where its definitions are damaged, those of the newest stand in for them
+    #[arg(long, value_name = "STORE")]
+    pub from: Option<PathBuf>,
+    /// Its name in the store [default: whichever has backups of this path]
+    #[arg(long, value_name = "NAME", requires = "from")]
+    pub target: Option<TargetName>,
     /// How it is repaired
     #[arg(long, value_name = "WORD", default_value = "auto")]
     pub strategy: StrategyArg,

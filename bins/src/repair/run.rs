@@ -6,7 +6,8 @@ use std::path::Path;
 use svckit::FailureKind;
 use svckit::database::sqlite::repair::{Accounting, Step};
 use svckit::operation::{
-    self, ListedSet, RepairOutcome, RepairReport, RepairRequest, ServiceOptions, UndoReport, UndoRequest,
+    self, ListedSet, ReferenceRequest, RepairOutcome, RepairReport, RepairRequest, ServiceOptions, UndoReport,
+    UndoRequest,
 };
 use svckit::quiesce::Context;
 
@@ -36,6 +37,10 @@ pub(super) fn repair(app: &App, args: &RepairArgs) -> Result<Outcome, ToolError>
             StrategyArg::Recovery => Some(Step::Recovery),
             StrategyArg::Indices => Some(Step::Indices),
             StrategyArg::Salvage => Some(Step::Salvage),
+        },
+        reference: match &args.from {
+            Some(store) => Some(ReferenceRequest { store: service::absolute(store)?, target: args.target.clone() }),
+            None => None,
         },
         accept_loss: args.accept_loss,
         dry_run: args.dry_run,

@@ -10,6 +10,7 @@ mod common;
 mod error;
 mod held;
 mod lifecycle;
+mod reference;
 mod repair;
 mod repair_report;
 mod request;
@@ -24,6 +25,7 @@ pub use backup::backup;
 pub use check::{CheckReport, CheckRequest, check};
 pub use error::OperationError;
 pub use lifecycle::{audit, restart, start, status, stop, wait};
+pub use reference::ReferenceRequest;
 pub use repair::repair;
 pub use repair_report::{ListedSet, RepairOutcome, RepairReport, RepairRequest, UndoReport, UndoRequest};
 pub use request::{

@@ -9,7 +9,7 @@ use super::common::{begin, lock_keys, real_path, refused};
 use super::error::{During, OperationError};
 use super::held::{Downtime, Held, clear};
 use super::repair_report::{RepairOutcome, RepairReport, RepairRequest};
-use super::staging;
+use super::{reference, staging};
 use crate::controller::ServiceController;
 use crate::database::sqlite::pages::{self, CheckOptions, Consistency, FindingKind, Loss};
 use crate::database::sqlite::repair::{RepairInput, Repaired, repair as repair_copy};
@@ -37,6 +37,7 @@ const COPIES_MAX: u64 = 4;
 ///     database: "/var/lib/notes/notes.db".into(),
 ///     service: options,
 ///     only: None,
+///     reference: None,
 ///     accept_loss: false,
 ///     dry_run: false,
 ///     hold_max: std::time::Duration::from_secs(2),
@@ -66,11 +67,15 @@ pub fn repair(
     let directories = [directory.clone()];
     let mut staging = Some(staging::announce_for("repair", context, &lock, &directories, &what)?);
     let made = DirBuilder::new().mode(0o700).create(&directory).at("create the directory", &directory);
-    let job = Job { context, request, database: &database, directory: &directory, what: &what };
+    let mut job = Job { context, request, database: &database, directory: &directory, reference: None, what: &what };
     let done = made.during(what.as_str()).and_then(|()| {
         let found = job.look()?;
         if found.whole {
             return Ok(());
+        }
+        // While the service still runs.
+        if let Some(reference) = request.reference.as_ref().filter(|_| found.without_definitions) {
+            job.reference = Some(reference::extract(context, reference, &database, &directory, &what)?);
         }
         if request.dry_run {
             return job.on_a_copy(&found, &mut report);
@@ -94,6 +99,8 @@ pub fn repair(
 struct Found {
     whole: bool,
     quiet: bool,
+    /// Definitions, or the header, are damaged, or that can't be told.
+    without_definitions: bool,
     /// What the logs have lost: a copy as of one commit does not tell any more.
     log_losses: Vec<String>,
 }
@@ -103,6 +110,7 @@ struct Job<'a> {
     request: &'a RepairRequest,
     database: &'a Path,
     directory: &'a Path,
+    reference: Option<PathBuf>,
     what: &'a str,
 }
 
@@ -114,7 +122,7 @@ impl Job<'_> {
         let report = match pages::check(self.database, &options, cancel, observer) {
             // It can't be seen while it is written: it will be when its service is stopped.
             Err(SqliteError::InFlight { .. } | SqliteError::HoldTooLong { .. }) if !self.request.dry_run => {
-                return Ok(Found { whole: false, quiet: false, log_losses: Vec::new() });
+                return Ok(Found { whole: false, quiet: false, without_definitions: true, log_losses: Vec::new() });
             }
             other => other.during(self.what)?,
         };
@@ -122,13 +130,14 @@ impl Job<'_> {
         if report.is_damaged() {
             let of_log = report.findings.iter().filter(|f| f.kind >= FindingKind::WalHeader && f.loss != Loss::Nothing);
             let log_losses = of_log.map(|finding| finding.what.clone()).collect();
-            return Ok(Found { whole: false, quiet, log_losses });
+            let without_definitions = report.findings.iter().any(|finding| finding.kind <= FindingKind::Schema);
+            return Ok(Found { whole: false, quiet, without_definitions, log_losses });
         }
         let copy = self.directory.join("look.db");
         copy_of(self.context, self.database, &copy, self.request.hold_max, self.what)?;
         let deep = sqlite::deep(&copy, cancel, observer).during(self.what)?;
         std::fs::remove_file(&copy).at("remove", &copy).during(self.what)?;
-        Ok(Found { whole: !deep.is_damaged(), quiet, log_losses: Vec::new() })
+        Ok(Found { whole: !deep.is_damaged(), quiet, without_definitions: false, log_losses: Vec::new() })
     }
 
     /// Everything on copies, and the original is left alone.
@@ -220,7 +229,7 @@ impl Job<'_> {
         repair_copy(RepairInput {
             copy,
             work: &work,
-            reference: None,
+            reference: self.reference.as_deref(),
             only: self.request.only,
             cancel: &self.context.cancel,
             observer: self.context.observer.as_ref(),

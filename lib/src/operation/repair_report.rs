@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::reference::ReferenceRequest;
 use super::request::{Resumed, ServiceOptions};
 use crate::database::sqlite::repair::{Accounting, Repaired, Step};
 use crate::name::BackupId;
@@ -19,6 +20,8 @@ pub struct RepairRequest {
     pub service: ServiceOptions,
     /// Only this step of the ladder; `None`: the least invasive that gives a whole database.
     pub only: Option<Step>,
+    /// Where backups of it are: where its definitions are damaged, those of the newest stand in for them.
+    pub reference: Option<ReferenceRequest>,
     /// Also replace the original by a database that is whole and not complete.
     pub accept_loss: bool,
     /// Do it on copies, and leave service and original alone.

@@ -181,7 +181,9 @@ impl Failure for SqliteError {
             Self::Corrupt { path, .. } => {
                 return Some(format!("run `svc-repair check {}` for the whole list of findings", path.display()));
             }
-            Self::Unrepaired { .. } => "restore its latest verified backup: svc-backup restore",
+            Self::Unrepaired { .. } => {
+                "name a store with backups of it (--from STORE), or put the latest back: svc-backup restore"
+            }
             Self::Replace { .. } => "look at the files named, then run `svc-ctl resume`",
             Self::Sqlite { source, .. } if source.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull) => {
                 "free some space (df -h), or choose a place on another file system"

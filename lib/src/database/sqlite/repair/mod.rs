@@ -6,6 +6,8 @@
 //! | indices | empties damaged indices, has SQLite build them anew, and copies page by page what is in use | all tables are whole |
 //! | salvage | reads every row that can be read, also of pages that nothing leads to any more, into a new database | else |
 //!
+//! Where definitions can't be read, those of an earlier copy are put into the base of all three first ([`transplant`]).
+//!
 //! Each works on a fresh copy; what comes of it is checked by both readers, and compared with what the damaged database
 //! could show. Nothing is dropped in silence: what fits nowhere goes into a database of its own, and what is missing is
 //! a [`Loss`](account::Accounting::losses).
@@ -21,6 +23,7 @@ mod salvage;
 mod surgery;
 #[cfg(test)]
 mod tests;
+mod transplant;
 
 use std::path::{Path, PathBuf};
 
@@ -82,6 +85,8 @@ struct Base<'a> {
     schema: Schema,
     /// What the logs have lost, for people.
     log_losses: Vec<String>,
+    /// The definitions are those of an earlier copy: there may be tables that they don't name.
+    borrowed: bool,
 }
 
 /// Repairs a copy.
@@ -107,16 +112,39 @@ struct Base<'a> {
 /// # Errors
 /// [`SqliteError::Unrepaired`] where no step gives a database that both readers call whole, with the reason of each.
 pub fn repair(input: RepairInput<'_>) -> Result<Repaired, SqliteError> {
-    let base = base(input)?;
+    let headed = match input.reference {
+        Some(reference) => transplant::with_header(&input, reference)?,
+        None => None,
+    };
+    let input = RepairInput { copy: headed.as_deref().unwrap_or(input.copy), ..input };
+    let mut base = base(input)?;
+    let reference = input.reference.filter(|_| transplant::is_needed(&base));
+    let Some(reference) = reference else { return ladder(&base) };
+    input.observer.step("taking the definitions from an earlier copy");
+    let file = transplant::transplant(&base, reference)?;
+    base.report = check(&file, input.cancel, input.observer)?;
+    base.view = View::open_own(&file, input.cancel)?;
+    base.schema = Schema::read(base.view.image());
+    (base.file, base.borrowed) = (file, true);
+    let mut repaired = ladder(&base)?;
+    repaired
+        .accounting
+        .notes
+        .push("the definitions of tables, indices, views and triggers are those of the backup".to_owned());
+    Ok(repaired)
+}
+
+fn ladder(base: &Base<'_>) -> Result<Repaired, SqliteError> {
+    let input = base.input;
     let mut reasons = Vec::new();
     for step in [Step::Recovery, Step::Indices, Step::Salvage] {
         if input.only.is_some_and(|only| only != step) {
             continue;
         }
         let tried = match step {
-            Step::Recovery => recovery::recover(&base),
-            Step::Indices => surgery::rebuild_indices(&base),
-            Step::Salvage => salvage::salvage(&base),
+            Step::Recovery => recovery::recover(base),
+            Step::Indices => surgery::rebuild_indices(base),
+            Step::Salvage => salvage::salvage(base),
         };
         match tried {
             Ok(repaired) => return Ok(repaired),
@@ -155,7 +183,7 @@ fn base(input: RepairInput<'_>) -> Result<Base<'_>, SqliteError> {
     let report = check(&file, cancel, observer)?;
     let view = View::open_own(&file, cancel)?;
     let schema = Schema::read(view.image());
-    Ok(Base { input, file, view, report, schema, log_losses })
+    Ok(Base { input, file, view, report, schema, log_losses, borrowed: false })
 }
 
 /// Our own check of a copy of ours, with more findings told than people want to read.

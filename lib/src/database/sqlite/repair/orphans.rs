@@ -18,7 +18,7 @@ pub(super) fn find(base: &Base<'_>) -> Vec<Orphan> {
     for page in base.report.never_used.iter().flat_map(|(first, last)| *first..=*last) {
         let mut rows = 0;
         let met = base.view.image().rows_of_page(page, usize::MAX, &mut |met| {
-            rows += usize::from(row_of(&met, |_, _| true).unwrap_or(false));
+            rows += usize::from(row_of(&met, |_, values| !is_of_schema(values)).unwrap_or(false));
             true
         });
         if let Ok(kind) = met
@@ -35,6 +35,16 @@ fn row_of(met: &Met<'_>, ask: impl FnOnce(i64, &[Value<'_>]) -> bool) -> Option<
     let Met::Row { rowid, record: Ok(record), .. } = met else { return None };
     let values = Values::all(record).filter(|values| !values.is_empty())?;
     Some(ask(*rowid, &values))
+}
+
+/// A row of the schema itself: once another one is in use, nothing leads to it.
+fn is_of_schema(values: &[Value<'_>]) -> bool {
+    let [Value::Text(kind), Value::Text(_), Value::Text(_), Value::Integer(_), Value::Text(_) | Value::Null] = values
+    else {
+        return false;
+    };
+    let plain: Vec<u8> = kind.iter().copied().filter(|byte| *byte != 0).collect();
+    [&b"table"[..], b"index", b"view", b"trigger"].contains(&plain.as_slice())
 }
 
 /// What is to be done with the rows of a page.

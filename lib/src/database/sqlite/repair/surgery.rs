@@ -11,7 +11,7 @@ use rusqlite::config::DbConfig;
 
 use super::account::{Tally, account};
 use super::judge::judge;
-use super::{Base, Repaired, Step, corrupt, header};
+use super::{Base, Repaired, Step, corrupt, header, orphans};
 use crate::database::sqlite::error::SqliteError;
 use crate::database::sqlite::own::Asked;
 use crate::database::sqlite::pages::{Finding, FindingKind, Loss, ObjectKind};
@@ -42,7 +42,9 @@ fn is_within_reach(base: &Base<'_>, finding: &Finding) -> bool {
     match &finding.object {
         Some(name) => base.schema.objects.iter().any(|o| o.kind == ObjectKind::Index && o.name == *name),
         None => match finding.kind {
-            FindingKind::NeverUsed | FindingKind::Freelist | FindingKind::PointerMap => true,
+            // A table that was made since lies in such pages.
+            FindingKind::NeverUsed => !base.borrowed || orphans::find(base).is_empty(),
+            FindingKind::Freelist | FindingKind::PointerMap => true,
             kind => kind < FindingKind::WalHeader && finding.loss == Loss::Nothing,
         },
     }

@@ -110,3 +110,47 @@ fn without_any_definition_nothing_is_called_a_repair() {
     let error = patient.repair().unwrap_err();
     assert!(error.to_string().contains("no definition of any table can be read"), "{error}");
 }
+
+/// As a backup of before has it: the same definitions, and other rows.
+fn with_a_backup(form: &str, page_size: usize) -> (Patient, std::path::PathBuf) {
+    let mut patient = Patient::new(form, page_size);
+    let backup = patient.dir.path().join("backup.db");
+    std::fs::copy(&patient.db, &backup).unwrap();
+    let connection = Connection::open(&patient.db).unwrap();
+    connection
+        .execute_batch("UPDATE items SET title = 'now ' || id WHERE id % 5 = 0; DELETE FROM items WHERE id > 5900;")
+        .unwrap();
+    connection.close().unwrap();
+    (patient.truth, patient.bytes) = (rows(&patient.db), std::fs::read(&patient.db).unwrap());
+    (patient, backup)
+}
+
+#[test]
+fn definitions_from_a_backup_bring_back_what_lost_its_own() {
+    for (form, size) in [("", 1024), ("PRAGMA auto_vacuum=1;", 512), ("PRAGMA encoding='UTF-16be';", 4096)] {
+        let (mut patient, backup) = with_a_backup(form, size);
+        patient.page(1).fill(0);
+        std::fs::write(&patient.db, &patient.bytes).unwrap();
+        let repaired = patient.repair_as_it_lies(Some(&backup)).unwrap();
+        let account = &repaired.accounting;
+        assert!(account.notes.iter().any(|note| note.contains("of the backup")), "{:?}", account.notes);
+        assert_eq!((account.missing_objects.len(), integrity(&repaired.file).as_str()), (0, "ok"));
+        // Which pages were free can't be told any more: what lies in them is set aside, and told.
+        let back = rows(&repaired.file);
+        for (table, rows) in &patient.truth {
+            assert!(back[table] == *rows, "{size}: {table} is not what it was: {:?}", account.losses());
+        }
+
+        // A definition that can't be read, in a header that can.
+        let (mut patient, backup) = with_a_backup(form, size);
+        let wide = form.contains("UTF-16");
+        let text: Vec<u8> =
+            "CREATE TABLE items".bytes().flat_map(|b| if wide { vec![0, b] } else { vec![b] }).collect();
+        let at = patient.bytes.windows(text.len()).position(|window| window == text).unwrap();
+        patient.bytes[at..at + 12].fill(b'?');
+        std::fs::write(&patient.db, &patient.bytes).unwrap();
+        let repaired = patient.repair_as_it_lies(Some(&backup)).unwrap();
+        let back = rows(&repaired.file);
+        assert!(patient.truth.iter().all(|(table, rows)| back[table] == *rows), "{:?}", repaired.accounting.losses());
+    }
+}

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
-use rusqlite::types::Value;
+use rusqlite::types::ValueRef;
 
 use super::{Accounting, RepairInput, Repaired, Step, repair};
 use crate::database::sqlite::error::SqliteError;
@@ -186,7 +186,7 @@ fn rows(db: &Path) -> Rows {
         let mut rows = statement.query([]).unwrap();
         let mut set = BTreeSet::new();
         while let Some(row) = rows.next().unwrap() {
-            let values: Vec<Value> = (0..columns).map(|column| row.get(column).unwrap()).collect();
+            let values: Vec<ValueRef<'_>> = (0..columns).map(|column| row.get_ref(column).unwrap()).collect();
             set.insert(format!("{values:?}"));
         }
         drop(rows);
