@@ -177,16 +177,18 @@ fn stop_one(
     let mut sent = 0;
     let mut fence: Option<Fence> = None;
     let why = loop {
-        writes.observe();
         let state = controller.state()?;
-        if !matches!(state.activity, Activity::Up | Activity::Stopping | Activity::Starting)
-            && controller.processes()?.is_empty()
-        {
+        let is_empty = controller.processes()?.is_empty();
+        if is_empty && !matches!(state.activity, Activity::Up | Activity::Stopping | Activity::Starting) {
             drop(fence.take());
             // Read before the last process was seen to be gone, and final since it is down.
             let outcome = judge(controller, &state)?;
             quiesced.members[index].after = Some(state);
             return Ok(outcome);
+        }
+        // Only while there is somebody to observe: it would hold up the end of the stop.
+        if !is_empty {
+            writes.observe();
         }
         if context.cancel.is_requested() {
             break Err("it was asked to end".to_owned());

@@ -23,8 +23,8 @@ impl Watch {
         Self { databases: databases.into(), seen: Mutex::default() }
     }
 
-    /// Looks at the kernel's locks once, and remembers what it sees of the databases. Cheap: one read of /proc/locks
-    /// where nobody has a lock.
+    /// Looks at the kernel's locks once, and remembers what it sees of the databases. Takes
+    /// ten milliseconds and more: the kernel waits for every processor before it shows /proc/locks.
     ///
     /// # Errors
     /// When /proc can't be read.

@@ -11,6 +11,7 @@ use crate::controller::CommandLine;
 use crate::world::ProcessId;
 use crate::world::disk::{AtPath, DiskError};
 use crate::world::inherited::without_inherited;
+use crate::world::process::is_gone;
 use crate::world::raw_path::RawPath;
 
 /// A child that has not become the command yet. It does when the gate opens; if we die before, it ends without having
@@ -31,10 +32,15 @@ impl Gate {
 /// replaces itself by the others. No argument is read as shell text.
 const WAIT_AT_GATE: &str = "read -r go && { [ -z \"$1\" ] || umask \"$1\"; } && shift && exec \"$@\" </dev/null";
 
-/// Whether it is a child that waits at its gate, or has just come through and is not the command yet.
+/// Whether it is a child that waits at its gate, or has just come through and is not the command yet, or one that can't
+/// be told apart from that because it is just ending: it shows no words and no program then (proc(5)).
 pub(super) fn is_at_gate(process: &ProcessId) -> bool {
-    std::fs::read(format!("/proc/{}/cmdline", process.pid))
-        .is_ok_and(|shown| shown.split(|byte| *byte == 0).any(|word| word == WAIT_AT_GATE.as_bytes()))
+    let base = PathBuf::from(format!("/proc/{}", process.pid));
+    match std::fs::read(base.join("cmdline")) {
+        Ok(shown) if shown.is_empty() => std::fs::read_link(base.join("exe")).is_err_and(|error| is_gone(&error)),
+        Ok(shown) => shown.split(|byte| *byte == 0).any(|word| word == WAIT_AT_GATE.as_bytes()),
+        Err(_) => false,
+    }
 }
 
 /// Where the programs lie that put a command up. Not searched in PATH: that is the service's, which may know of none.

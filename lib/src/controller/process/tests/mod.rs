@@ -207,3 +207,21 @@ fn a_start_that_settles_between_look_and_wait_ends_the_wait() {
     assert!(began.elapsed() < BOUND / 2, "nothing wakes it");
     assert_eq!(running.state(Some(&own), None).unwrap().activity, Activity::Up);
 }
+
+#[test]
+fn a_process_that_is_just_ending_is_no_proof_that_a_service_is_up() {
+    let mut child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let main = ProcessId::of(i32::try_from(child.id()).unwrap()).unwrap().unwrap();
+    assert!(!launch::is_at_gate(&main));
+    let pidfd = crate::world::Pidfd::open(&main).unwrap().unwrap();
+    drop(child.stdin.take());
+    let deadline = Instant::now() + BOUND;
+    while !pidfd.has_ended().unwrap() {
+        assert!(Instant::now() < deadline, "cat does not end");
+        std::thread::yield_now();
+    }
+    // It has no memory any more, and nobody has taken its end in.
+    assert!(launch::is_at_gate(&main));
+    child.wait().unwrap();
+    assert!(!launch::is_at_gate(&main), "nobody is there");
+}
