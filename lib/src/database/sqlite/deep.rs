@@ -149,7 +149,9 @@ fn open_for_checks(copy: &Path, stubs: &Stubs) -> Result<Connection, SqliteError
 }
 
 fn integrity(connection: &Connection, stubs: &Stubs, report: &mut DeepReport) -> rusqlite::Result<()> {
-    let mut statement = connection.prepare(&format!("PRAGMA integrity_check({LINES_MAX})"))?;
+    // In the order of a stand-in, whole indices would seem not to have their rows: our own check compares them.
+    let pragma = if stubs.is_empty() { "integrity_check" } else { "quick_check" };
+    let mut statement = connection.prepare(&format!("PRAGMA {pragma}({LINES_MAX})"))?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let line = String::from_utf8_lossy(row.get_ref(0)?.as_bytes().unwrap_or_default()).into_owned();

@@ -6,14 +6,15 @@
 //! | indices | empties damaged indices, has SQLite build them anew, and copies page by page what is in use | all tables are whole |
 //! | salvage | reads every row that can be read, also of pages that nothing leads to any more, into a new database | else |
 //!
-//! Where definitions can't be read, those of an earlier copy are put into the base of all three first ([`transplant`]).
+//! Where definitions can't be read, those of an earlier copy are put into the base of all three first.
 //!
 //! Each works on a fresh copy; what comes of it is checked by both readers, and compared with what the damaged database
 //! could show. Nothing is dropped in silence: what fits nowhere goes into a database of its own, and what is missing is
-//! a [`Loss`](account::Accounting::losses).
+//! a loss ([`Accounting::losses`]).
 
 mod account;
 mod aside;
+mod freelist;
 mod header;
 mod judge;
 mod orphans;

@@ -143,7 +143,10 @@ impl Work<'_, '_> {
             }
             let all: u64 =
                 self.base.report.trees.iter().filter(|t| t.kind == ObjectKind::Table).map(|t| t.entries).sum();
-            self.base.input.observer.bytes(self.rows, all.max(self.rows));
+            // In bytes, as everything that is shown.
+            let bytes = u64::from(self.base.report.pages) * self.base.report.page_size as u64;
+            let share = self.rows as f64 / all.max(self.rows) as f64;
+            self.base.input.observer.bytes((bytes as f64 * share) as u64, bytes);
         }
         true
     }

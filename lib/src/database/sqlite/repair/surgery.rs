@@ -2,7 +2,7 @@
 //!
 //! REINDEX fails on an index whose pages are damaged, since it empties the index first. So each is given an empty leaf
 //! as its root, by us; what it had before belongs to nothing then, as does what a damaged freelist had, and VACUUM INTO
-//! copies what has a use. Rowids stay as they are: VACUUM INTO keeps them.
+//! copies what has a use (where it can't, they become free pages). Rowids stay as they are: VACUUM INTO keeps them.
 
 use std::path::Path;
 
@@ -10,27 +10,39 @@ use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 
 use super::account::{Tally, account};
+use super::freelist::{FREELIST, free_unused};
 use super::judge::judge;
-use super::{Base, Repaired, Step, corrupt, header, orphans};
+use super::{Base, Repaired, Step, check, corrupt, header, orphans};
 use crate::database::sqlite::error::SqliteError;
 use crate::database::sqlite::own::Asked;
 use crate::database::sqlite::pages::{Finding, FindingKind, Loss, ObjectKind};
 
-/// Where the freelist's first page and its length are (fileformat2.html, 1.3).
-const FREELIST: u64 = 32;
 /// The type of a leaf of an index.
 const INDEX_LEAF: u8 = 0x0a;
 
 pub(super) fn rebuild_indices(base: &Base<'_>) -> Result<Repaired, SqliteError> {
-    if let Some(finding) = base.report.findings.iter().find(|finding| !is_within_reach(base, finding)) {
+    // With definitions from elsewhere, a table that was made since lies in pages that nothing leads to.
+    let unused_is_free = !base.borrowed || orphans::find(base).is_empty();
+    if let Some(finding) = base.report.findings.iter().find(|finding| !is_within_reach(base, finding, unused_is_free)) {
         return Err(corrupt(&base.file, format!("more than indices is damaged: {}", finding.what)));
     }
     let work = base.input.work.join("indices-work.db");
     std::fs::copy(&base.file, &work).map_err(|source| header::disk("copy to", &work, source))?;
     let file = base.input.work.join("indices.db");
-    let done = operate(base, &work).and_then(|()| copy_used(&work, &file));
-    std::fs::remove_file(&work).map_err(|source| header::disk("remove", &work, source))?;
-    done?;
+    operate(base, &work)?;
+    if let Err(error) = copy_used(&work, &file) {
+        // It can't write what it can't order. Then every page stays where it is, and what belongs to nothing is free.
+        if base.view.image().layout().auto_vacuum {
+            return Err(error);
+        }
+        tracing::debug!(%error, "pages without a use are made free ones");
+        let _not_there = std::fs::remove_file(&file);
+        let report = check(&work, base.input.cancel, base.input.observer)?;
+        free_unused(&work, base.view.image().layout(), &report)?;
+        std::fs::rename(&work, &file).map_err(|source| header::disk("rename to", &file, source))?;
+    } else {
+        std::fs::remove_file(&work).map_err(|source| header::disk("remove", &work, source))?;
+    }
     let judged = judge(base, &file)?;
     let accounting = account(base, Step::Indices, &judged, Tally::default());
     header::finish(base, &file)?;
@@ -38,12 +50,11 @@ pub(super) fn rebuild_indices(base: &Base<'_>) -> Result<Repaired, SqliteError> 
 }
 
 /// Of an index, or of pages that no table has.
-fn is_within_reach(base: &Base<'_>, finding: &Finding) -> bool {
+fn is_within_reach(base: &Base<'_>, finding: &Finding, unused_is_free: bool) -> bool {
     match &finding.object {
         Some(name) => base.schema.objects.iter().any(|o| o.kind == ObjectKind::Index && o.name == *name),
         None => match finding.kind {
-            // A table that was made since lies in such pages.
-            FindingKind::NeverUsed => !base.borrowed || orphans::find(base).is_empty(),
+            FindingKind::NeverUsed => unused_is_free,
             FindingKind::Freelist | FindingKind::PointerMap => true,
             kind => kind < FindingKind::WalHeader && finding.loss == Loss::Nothing,
         },

@@ -3,6 +3,7 @@
 mod logs;
 mod matrix;
 mod mutated;
+mod of_the_service;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
