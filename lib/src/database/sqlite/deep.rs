@@ -142,7 +142,9 @@ fn ask(
 /// SQLite leaves CHECK constraints out of a schema that it may not write. It writes nothing all the same.
 fn open_for_checks(copy: &Path, stubs: &Stubs) -> Result<Connection, SqliteError> {
     let connection = Connection::open(copy).asked("open", copy)?;
-    connection.execute_batch("PRAGMA query_only=ON; PRAGMA trusted_schema=OFF;").asked("set up", copy)?;
+    connection
+        .execute_batch("PRAGMA query_only=ON; PRAGMA trusted_schema=OFF; PRAGMA cache_size=-65536;")
+        .asked("set up", copy)?;
     stubs.register(&connection, copy)?;
     connection.prepare("PRAGMA integrity_check").map(drop).asked("open the schema of", copy)?;
     Ok(connection)
