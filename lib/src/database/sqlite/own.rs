@@ -21,7 +21,7 @@ impl<T> Asked<T> for rusqlite::Result<T> {
 }
 
 /// The cache of one connection, in KiB: all memory of a validation is a small multiple of it.
-const CACHE_KIB: i64 = 6144;
+const CACHE_KIB: i64 = 12_288;
 
 /// A read-only connection that takes no lock and makes no file beside the copy: the copy is complete in one file and
 /// nobody changes it.
