@@ -18,6 +18,8 @@ use crate::lock::OperationLock;
 use crate::sqlite_locks::{self, Fence};
 use crate::world::{ProcessId, clock};
 
+/// So often the locks of what a main process left behind are looked at.
+const OBSERVED_EVERY: Duration = Duration::from_secs(5);
 /// How long a killed process may take to be gone.
 const KILL_WAIT_MAX: Duration = Duration::from_secs(30);
 /// How long a service that we gave up on may take to come up again before we leave it to the guard.
@@ -176,19 +178,22 @@ fn stop_one(
     let controller = &*quiesced.members[index].handle;
     let mut sent = 0;
     let mut fence: Option<Fence> = None;
+    let mut observed = Instant::now();
     let why = loop {
         let state = controller.state()?;
-        let is_empty = controller.processes()?.is_empty();
-        if is_empty && !matches!(state.activity, Activity::Up | Activity::Stopping | Activity::Starting) {
+        if !matches!(state.activity, Activity::Up | Activity::Stopping | Activity::Starting)
+            && controller.processes()?.is_empty()
+        {
             drop(fence.take());
             // Read before the last process was seen to be gone, and final since it is down.
             let outcome = judge(controller, &state)?;
             quiesced.members[index].after = Some(state);
             return Ok(outcome);
         }
-        // Only while there is somebody to observe: it would hold up the end of the stop.
-        if !is_empty {
+        // Less often once the main process is gone: it would hold up the end of the stop.
+        if state.main.is_some() || observed.elapsed() > OBSERVED_EVERY {
             writes.observe();
+            observed = Instant::now();
         }
         if context.cancel.is_requested() {
             break Err("it was asked to end".to_owned());

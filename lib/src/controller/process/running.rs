@@ -36,9 +36,10 @@ pub(super) struct Running {
     /// The signals that were sent to this run by us.
     sent: RefCell<BTreeSet<i32>>,
     watch: FileWatch,
-    /// The main process was alive when the look began and dead when it ended: no pidfd of it is held, so nothing else
-    /// would end the next wait.
+    /// The last process ended during a look, or between two: no pidfd is held any more, so nothing else would end the
+    /// wait of who has the earlier look in mind.
     ended_meanwhile: Cell<bool>,
+    had_processes: Cell<bool>,
 }
 
 impl Running {
@@ -56,6 +57,7 @@ impl Running {
             sent: RefCell::default(),
             watch,
             ended_meanwhile: Cell::default(),
+            had_processes: Cell::default(),
         })
     }
 
@@ -110,7 +112,8 @@ impl Running {
 
     pub(super) fn processes(&self, main: Option<&ProcessId>) -> Result<Vec<ProcessId>, ControllerError> {
         let alive = self.family.alive(main, &self.label)?;
-        if main.is_some_and(|main| !alive.contains(main)) {
+        let had_some = self.had_processes.replace(!alive.is_empty());
+        if main.is_some_and(|main| !alive.contains(main)) || had_some && alive.is_empty() {
             self.ended_meanwhile.set(true);
         }
         Ok(alive)

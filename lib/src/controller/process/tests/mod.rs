@@ -225,3 +225,23 @@ fn a_process_that_is_just_ending_is_no_proof_that_a_service_is_up() {
     child.wait().unwrap();
     assert!(!launch::is_at_gate(&main), "nobody is there");
 }
+
+#[test]
+fn the_end_of_the_last_process_between_two_looks_ends_the_wait_after_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let service = command(dir.path(), "exec tail -f /dev/null");
+    service.start().unwrap();
+    wait_until(&service, "up", || is(&service, Activity::Up));
+    let main = service.state().unwrap().main.unwrap();
+    let pidfd = crate::world::Pidfd::open(&main).unwrap().unwrap();
+    service.request_stop().unwrap();
+    let deadline = Instant::now() + BOUND;
+    while !pidfd.has_ended().unwrap() {
+        assert!(Instant::now() < deadline, "it does not end");
+        std::thread::yield_now();
+    }
+    assert!(service.processes().unwrap().is_empty());
+    let began = Instant::now();
+    service.wait_change(began + BOUND, &Cancel::new().unwrap()).unwrap();
+    assert!(began.elapsed() < BOUND / 2, "nothing wakes it");
+}
