@@ -47,6 +47,7 @@ pub(crate) fn act() -> Option<ExitCode> {
         }
         "naive-restore" => naive_restore(path(3), path(4)),
         "naive-durable-restore" => naive_durable_restore(path(3), path(4)),
+        "naive-repair" => naive_repair(path(3)),
         "naive-expire" => args[3..].iter().for_each(|backup| std::fs::remove_dir_all(backup).unwrap()),
         other => panic!("no actor is called {other}"),
     }
@@ -85,6 +86,21 @@ fn naive_durable_restore(root: &Path, copy: &Path) {
     for suffix in ["-wal", "-shm"] {
         remove_durably(&database.with_extension(format!("db{suffix}"))).unwrap();
     }
+    start(root, pid);
+}
+
+/// A copy gets its index anew, and is copied over the database; nothing is preserved.
+fn naive_repair(root: &Path) {
+    let pid = stop(root);
+    let (database, copy) = (service::database(root), root.join("copy.db"));
+    std::fs::copy(&database, &copy).unwrap();
+    std::fs::copy(database.with_extension("db-wal"), root.join("copy.db-wal")).unwrap();
+    let drop_index = "PRAGMA writable_schema=1; DELETE FROM sqlite_schema WHERE name = 'notes_title';";
+    for sql in [drop_index, "VACUUM", "CREATE INDEX notes_title ON notes(title); PRAGMA journal_mode=DELETE;"] {
+        rusqlite::Connection::open(&copy).unwrap().execute_batch(sql).unwrap();
+    }
+    std::fs::remove_file(database.with_extension("db-wal")).unwrap();
+    std::fs::copy(&copy, &database).unwrap();
     start(root, pid);
 }
 

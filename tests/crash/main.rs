@@ -55,8 +55,11 @@ const PLAIN: &[Story] = &[
     ("a restore leaves one whole database and brings the service back", plain::restore),
     ("a restore over a database with its log leaves one whole database", plain::restore_over_a_log),
     ("an expiry harms no backup that it keeps", plain::expire),
+    ("a repair leaves the original or the repaired database and brings the service back", plain::repair),
+    ("an undo leaves the original or the repaired database and brings the service back", plain::undo),
     ("control: a naive backup leaves the service down and half a backup", plain::naive_backup),
     ("control: a naive restore leaves the service down", plain::naive_restore),
+    ("control: a naive repair leaves the service down", plain::naive_repair),
     ("control: a naive expiry leaves half a backup", plain::naive_expire),
     ("sixteen processes and one service: never two at once", exclusion::never_two_at_once),
     ("control: sixteen without a common lock overlap", exclusion::without_a_common_lock),
@@ -65,6 +68,8 @@ const PLAIN: &[Story] = &[
 /// They need loop devices beside.
 const POWER: &[Story] = &[
     ("a restore survives a power cut at each step", power::restore),
+    ("a repair survives a power cut at each step", power::repair),
+    ("an undo survives a power cut at each step", power::undo),
     ("control: a naive restore does not survive power cuts", power::naive_restore),
 ];
 

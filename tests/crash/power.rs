@@ -1,4 +1,4 @@
-//! Power cuts: a restore is cut off at each of its steps together with its file system, its guard and its service; then
+//! Power cuts: a restore, or a repair, is cut off at each of its steps together with its file system, its guard and its service; then
 //! the machine comes up again, resumes, and starts the service in the order of a boot.
 
 use std::path::{Path, PathBuf};
@@ -124,14 +124,14 @@ impl Fixture for Machine {
     fn check(&mut self, _end: &Interrupted, _fault: Fault) -> Result<Option<&'static str>, String> {
         // The writers first: what one of them says after the cut is in nobody's promise.
         self.stop_everything();
-        self.disk.cut(&service::database(self.plain.root()))?;
+        self.disk.cut(self.plain.root())?;
         self.disk.mount()?;
         self.boot()?;
         self.plain.check_service()?;
         let now = service::pid(self.plain.root()).ok_or("no process")?;
         let of_now = service::record(self.plain.root()).acknowledged().into_iter().filter(|(pid, _)| *pid == now);
         let required = self.durable.iter().copied().chain(of_now).collect();
-        let in_place = data::check_rows(&service::database(self.plain.root()), self.plain.first_pid(), required)?;
+        let in_place = self.plain.check_database(required)?;
         if !self.plain.journal().is_empty() {
             return Err(format!("a journal entry remains: {:?}", self.plain.journal()));
         }
@@ -159,7 +159,19 @@ pub(crate) fn can_cut() -> bool {
 }
 
 pub(crate) fn restore() {
-    let tally = sweep("restore, power cut", &[Fault::Kill], || Machine::new(Work::Restore));
+    swept("restore, power cut", Work::Restore);
+}
+
+pub(crate) fn repair() {
+    swept("repair, power cut", Work::Repair);
+}
+
+pub(crate) fn undo() {
+    swept("undo, power cut", Work::Undo);
+}
+
+fn swept(name: &str, work: Work) {
+    let tally = sweep(name, &[Fault::Kill], || Machine::new(work));
     // Both outcomes were met: the sweep has gone through the moment of the replacement.
     assert!(tally.remarks.len() >= 2, "{:?}", tally.remarks);
     Tally::assert_hold(&[tally]);

@@ -218,7 +218,10 @@ impl Job<'_> {
             {
                 report.notices.push(format!("what was replaced is also in {}: {error}", aside.display()));
             }
-            self.keep_report(set, report)?;
+            // It is done, and told here: without the file beside the original, nothing else is different.
+            if let Err(error) = self.keep_report(set, report) {
+                report.notices.push(format!("the report could not be kept beside the original: {error}"));
+            }
         }
         Ok(())
     }

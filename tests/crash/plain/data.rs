@@ -18,27 +18,41 @@ pub(crate) enum InPlace {
 }
 
 /// The rows of one database, by origin and number.
-struct Rows(std::collections::HashSet<(i32, i64)>);
+pub(super) struct Rows(std::collections::HashSet<(i32, i64)>);
+
+/// A connection that waits for the service's commits.
+pub(super) fn open(path: &Path) -> Result<Connection, String> {
+    let connection = Connection::open(path).map_err(|e| e.to_string())?;
+    connection.busy_timeout(QUICK).map_err(|e| e.to_string())?;
+    Ok(connection)
+}
+
+/// `integrity_check`, of everything or of a table in parentheses.
+pub(super) fn verdict(connection: &Connection, of: &str) -> Result<String, String> {
+    connection.query_row(&format!("PRAGMA integrity_check{of}"), (), |row| row.get(0)).map_err(|e| e.to_string())
+}
 
 impl Rows {
     fn read(path: &Path) -> Result<Self, String> {
-        let connection = Connection::open(path).map_err(|e| e.to_string())?;
-        connection.busy_timeout(QUICK).map_err(|e| e.to_string())?;
-        let verdict: String =
-            connection.query_row("PRAGMA integrity_check", (), |row| row.get(0)).map_err(|e| e.to_string())?;
+        let connection = open(path)?;
+        let verdict = verdict(&connection, "")?;
         if verdict != "ok" {
             return Err(format!("{}: integrity_check says {verdict}", path.display()));
         }
+        Self::of(&connection)
+    }
+
+    pub(super) fn of(connection: &Connection) -> Result<Self, String> {
         let mut statement = connection.prepare("SELECT pid, number FROM rows").map_err(|e| e.to_string())?;
         let rows = statement.query_map((), |row| Ok((row.get(0)?, row.get(1)?))).map_err(|e| e.to_string())?;
         rows.collect::<Result<_, _>>().map(Self).map_err(|e| e.to_string())
     }
 
-    fn count(&self, origin: i32) -> i64 {
+    pub(super) fn count(&self, origin: i32) -> i64 {
         i64::try_from(self.0.iter().filter(|(pid, _)| *pid == origin).count()).unwrap()
     }
 
-    fn require(&self, what: &str, rows: &[(i32, i64)]) -> Result<(), String> {
+    pub(super) fn require(&self, what: &str, rows: &[(i32, i64)]) -> Result<(), String> {
         let lost = rows.iter().filter(|row| !self.0.contains(row)).count();
         if lost == 0 { Ok(()) } else { Err(format!("{lost} of {} acknowledged rows are lost {what}", rows.len())) }
     }
@@ -82,11 +96,7 @@ fn check_kept(database: &Path, acknowledged: &[(i32, i64)]) -> Result<(), String
     let all = entries(parent_of(database)).into_iter();
     let kept: Vec<PathBuf> = all.filter(|path| is_kept(path)).collect();
     let [kept] = &kept[..] else { return Err(format!("{} kept directories", kept.len())) };
-    // Looked at in a copy: its recovery is not ours to do.
-    let copy = super::scratch();
-    for file in entries(kept) {
-        std::fs::copy(&file, copy.path().join(file.file_name().unwrap())).map_err(|e| e.to_string())?;
-    }
+    let copy = copy_of(kept)?;
     let rows =
         Rows::read(&copy.path().join(database.file_name().unwrap())).map_err(|e| format!("what is kept: {e}"))?;
     if rows.count(SINCE) != ROWS {
@@ -95,11 +105,25 @@ fn check_kept(database: &Path, acknowledged: &[(i32, i64)]) -> Result<(), String
     rows.require("from what is kept", acknowledged)
 }
 
-fn is_kept(path: &Path) -> bool {
-    path.file_name().unwrap().to_string_lossy().contains(".svckit-kept-")
+/// The files of a directory, to be looked at elsewhere: their recovery is not ours to do.
+pub(super) fn copy_of(directory: &Path) -> Result<tempfile::TempDir, String> {
+    let copy = super::scratch();
+    for file in entries(directory).into_iter().filter(|path| path.is_file()) {
+        std::fs::copy(&file, copy.path().join(file.file_name().unwrap())).map_err(|e| e.to_string())?;
+    }
+    Ok(copy)
 }
 
-/// What lies beside the database and is neither the service's nor what a restore keeps.
+fn is_kept(path: &Path) -> bool {
+    path.file_name().unwrap().to_string_lossy().contains(".svckit-kept-") || is_preserved(path)
+}
+
+/// What a repair, or its undoing, preserves.
+pub(super) fn is_preserved(path: &Path) -> bool {
+    path.file_name().unwrap().to_string_lossy().contains(".svckit-preserved-")
+}
+
+/// What lies beside the database and is neither the service's nor what is kept for good.
 pub(crate) fn strangers(root: &Path) -> Vec<String> {
     let known = ["data.db", "data.db-wal", "data.db-shm", "data.db-journal", "pid", super::service::ARGUMENTS];
     let names = entries(&directory(root)).into_iter().filter(|path| !is_kept(path));

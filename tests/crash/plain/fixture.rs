@@ -7,6 +7,7 @@ use svckit_testbed::command::{Outcome, ended, ours, picture, program, run, signa
 use tempfile::TempDir;
 
 use super::data::{self, InPlace, entries, strangers};
+use super::patient::{self, PATIENT};
 use super::service::{self, QUICK};
 use super::store::{self, Backups};
 use super::template::{BACKUPS, TARGET, TEMPLATE, backups};
@@ -22,14 +23,27 @@ pub(crate) enum Work {
     Restore,
     /// `svc-backup expire --keep-last 2`.
     Expire,
+    /// `svc-repair repair`.
+    Repair,
+    /// `svc-repair undo`.
+    Undo,
     /// `stop; cp; start` into the store.
     NaiveBackup,
     /// `stop; cp; start` onto the database.
     NaiveRestore,
     /// The new database durably in place first, then the old log removed, durably too.
     NaiveDurableRestore,
+    /// `stop; reindex a copy; cp; start`, with nothing preserved.
+    NaiveRepair,
     /// `rm -r` of the oldest backups.
     NaiveExpire,
+}
+
+impl Work {
+    /// Whether it begins with a damaged database, or with one that was.
+    fn is_repair(self) -> bool {
+        matches!(self, Self::Repair | Self::Undo | Self::NaiveRepair)
+    }
 }
 
 /// Who brings the service back.
@@ -65,6 +79,9 @@ impl Plain {
     pub(crate) fn within(directory: TempDir, work: Work, guard: Guard, on_term: &str) -> Self {
         let root = directory.path();
         TEMPLATE.copy_to(root);
+        if work.is_repair() {
+            PATIENT.copy_to(work, &service::directory(root));
+        }
         std::fs::write(service::directory(root).join(service::ARGUMENTS), format!("--on-term {on_term}")).unwrap();
         service::start(root);
         let pid = service::pid(root).unwrap();
@@ -76,6 +93,16 @@ impl Plain {
     /// The process that the service was at the start.
     pub(crate) fn first_pid(&self) -> i32 {
         self.pid
+    }
+
+    /// The database, which must have the rows that are known to be durable. The answer is which one it is.
+    pub(crate) fn check_database(&self, acknowledged: Vec<(i32, i64)>) -> Result<InPlace, String> {
+        let database = service::database(self.root());
+        if self.work.is_repair() {
+            patient::check(self.work, &database, self.pid, acknowledged)
+        } else {
+            data::check_rows(&database, self.pid, acknowledged)
+        }
     }
 
     fn ours(&self, program: &str, args: &[&str]) -> Outcome {
@@ -202,7 +229,7 @@ impl Fixture for Plain {
         let (store, database, pid_file) = (root.join("store"), service::database(root), service::pid_file(root));
         let words = |text: &str| text.split(' ').map(PathBuf::from).collect::<Vec<_>>();
         let (newest, oldest) = (&TEMPLATE.ids[BACKUPS - 1], &TEMPLATE.ids[..BACKUPS - 2]);
-        let own = program("svc-backup");
+        let (own, svc_repair) = (program("svc-backup"), program("svc-repair"));
         let program = match self.work {
             Work::Backup(mode) => {
                 let mut args = words(&format!("backup --json --name {TARGET} --mode {mode} --to"));
@@ -220,12 +247,18 @@ impl Fixture for Plain {
                 args.extend([store, TARGET.into(), "--keep-last".into(), "2".into()]);
                 Program::new(&own, args)
             }
+            Work::Repair | Work::Undo => {
+                let mut args = words(if self.work == Work::Undo { "undo --json" } else { "repair --json" });
+                args.extend([database, "--pid-file".into(), pid_file]);
+                Program::new(&svc_repair, args)
+            }
             Work::NaiveBackup => {
                 let into = store.join(TARGET).join("20991231T000000Z-ffffff");
                 actor("naive-backup", [root.to_owned(), TEMPLATE.backup(newest), into])
             }
             Work::NaiveRestore => actor("naive-restore", [root.to_owned(), TEMPLATE.old_database()]),
             Work::NaiveDurableRestore => actor("naive-durable-restore", [root.to_owned(), TEMPLATE.old_database()]),
+            Work::NaiveRepair => actor("naive-repair", [root.to_owned()]),
             Work::NaiveExpire => actor("naive-expire", oldest.iter().map(|id| store.join(TARGET).join(id))),
         };
         let program = program.env("SVCKIT_STATE_DIR", root.join("state"));
@@ -247,15 +280,17 @@ impl Fixture for Plain {
         self.check_service()?;
         self.check_store(end)?;
         self.check_state()?;
-        let in_place = data::check(&service::database(self.root()), &service::record(self.root()), self.pid)?;
+        // In this order: what is acknowledged now is in the database that is read afterwards.
+        let in_place = self.check_database(service::record(self.root()).acknowledged())?;
         let restores = matches!(self.work, Work::Restore | Work::NaiveRestore | Work::NaiveDurableRestore);
-        if in_place == InPlace::New && !restores {
+        let replaces = restores || self.work.is_repair();
+        if in_place == InPlace::New && !replaces {
             return Err("the database is that of an earlier time".to_owned());
         }
-        if restores && end.outcome.status == 0 && in_place == InPlace::Old {
+        if replaces && end.outcome.status == 0 && in_place == InPlace::Old {
             return Err("it reports success, and the old database is in place".to_owned());
         }
-        if restores && fault != Fault::Kill && end.outcome.status == 30 && in_place == InPlace::New {
+        if replaces && fault != Fault::Kill && end.outcome.status == 30 && in_place == InPlace::New {
             return Err("it reports that nothing has changed, and the new database is in place".to_owned());
         }
         Ok(recovered)

@@ -3,6 +3,7 @@
 pub(crate) mod data;
 pub(crate) mod fixture;
 pub(crate) mod looks;
+pub(crate) mod patient;
 pub(crate) mod service;
 pub(crate) mod store;
 pub(crate) mod template;
@@ -38,9 +39,13 @@ fn failed(name: &str, work: Work, on_term: &'static str) -> Tally {
     swept(&format!("{name}, failed"), work, Guard::Alive, on_term, &ERRORS)
 }
 
-fn all_three(name: &str, work: Work, on_term: &'static str) {
+fn all(name: &str, work: Work, on_term: &'static str) -> [Tally; 3] {
     let [alive, killed] = killed(name, work, on_term);
-    Tally::assert_hold(&[alive, killed, failed(name, work, on_term)]);
+    [alive, killed, failed(name, work, on_term)]
+}
+
+fn all_three(name: &str, work: Work, on_term: &'static str) {
+    Tally::assert_hold(&all(name, work, on_term));
 }
 
 pub(crate) fn hot_backup() {
@@ -67,6 +72,18 @@ pub(crate) fn expire() {
     all_three("expire", Work::Expire, "exit");
 }
 
+/// With a log, which the repair takes in, and without.
+pub(crate) fn repair() {
+    let with_log = all("repair of a database with its log", Work::Repair, "crash");
+    let without = swept("repair, killed", Work::Repair, Guard::Alive, "exit", &[Fault::Kill]);
+    Tally::assert_hold(&with_log);
+    Tally::assert_hold(&[without]);
+}
+
+pub(crate) fn undo() {
+    all_three("undo", Work::Undo, "crash");
+}
+
 pub(crate) fn naive_backup() {
     let tally = swept("control: naive backup", Work::NaiveBackup, Guard::Alive, "exit", &[Fault::Kill, ERRORS[0]]);
     tally.assert_fails("the service is not up as before");
@@ -75,6 +92,11 @@ pub(crate) fn naive_backup() {
 
 pub(crate) fn naive_restore() {
     let tally = swept("control: naive restore", Work::NaiveRestore, Guard::Alive, "crash", &[Fault::Kill, ERRORS[0]]);
+    tally.assert_fails("the service is not up as before");
+}
+
+pub(crate) fn naive_repair() {
+    let tally = swept("control: naive repair", Work::NaiveRepair, Guard::Alive, "crash", &[Fault::Kill, ERRORS[0]]);
     tally.assert_fails("the service is not up as before");
 }
 

@@ -92,7 +92,7 @@ impl Template {
     }
 }
 
-fn add_rows(database: &Path, origin: i32) {
+pub(super) fn add_rows(database: &Path, origin: i32) {
     let mut connection = Connection::open(database).unwrap();
     connection.pragma_update(None, "journal_mode", "wal").unwrap();
     connection
@@ -131,7 +131,7 @@ fn files(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     all
 }
 
-fn copy_tree(from: &Path, to: &Path) {
+pub(super) fn copy_tree(from: &Path, to: &Path) {
     std::fs::create_dir(to).unwrap();
     std::fs::set_permissions(to, std::fs::metadata(from).unwrap().permissions()).unwrap();
     for entry in std::fs::read_dir(from).unwrap().flatten() {
