@@ -2,15 +2,18 @@
 //!
 //! The user's own systemd is the one that is broken here, so that the other stories keep theirs.
 
+use std::io::{BufRead, BufReader};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use svckit::controller::systemd::{SystemdUnit, is_available};
 use svckit::controller::{Activity, ControllerError, Scope, ServiceController};
-use svckit_testbed::command::{run, sh, signal};
+use svckit_testbed::command::{ours, program, run, sh, signal, start};
+use svckit_testbed::leftovers::wait_until_clean;
+use svckit_testbed::record::Record;
 use svckit_testbed::stories::Story;
 use svckit_testbed::unit::{QUICK, Recipe, property_of};
 
@@ -68,7 +71,56 @@ fn the_users_own_systemd() {
         }
     };
     assert!(matches!(gone, ControllerError::Unreachable { .. }), "{gone}");
+    a_bus_that_is_away_for_a_while();
     sh("systemctl", ["stop", "user@0.service"]).expect(0);
+}
+
+/// Away when the tool needs it, and when the guard looks for the first time: the guard goes on looking.
+fn a_bus_that_is_away_for_a_while() {
+    let directory = Path::new("/srv/testbed/u-bus");
+    std::fs::create_dir_all(directory).unwrap();
+    let record = Record::at(directory.join("record"));
+    let command = format!(
+        "{} --record {} --database {} --on-term slow --slow-for 3000",
+        program("testbed-service").display(),
+        record.path().display(),
+        directory.join("data.db").display()
+    );
+    let unit = format!("[Service]\nType=notify\nExecStart={command}\n");
+    std::fs::write("/etc/systemd/user/u-bus.service", unit).unwrap();
+    user_systemctl(["daemon-reload"]);
+    user_systemctl(["start", "dbus.socket", "dbus.service", "u-bus.service"]);
+    record.wait_for_commits(3, QUICK);
+
+    let running = start(ours("svc-ctl", ["restart", "--user-unit", "u-bus.service"]));
+    record.wait_for("SIGTERM has come", QUICK, |events| events.iter().any(|e| e.what == "signal"));
+    user_systemctl(["stop", "dbus.socket", "dbus.service"]);
+    let failed = running.finish(QUICK).expect(40);
+    assert!(failed.stderr.contains("svc-ctl resume"), "{failed:?}");
+    wait_for_guards("not back yet");
+    assert_eq!(record.starts().len(), 1, "without a bus nobody could start it");
+    user_systemctl(["start", "dbus.socket"]);
+    record.wait_for("the guard starts it", QUICK, |events| events.iter().filter(|e| e.what == "start").count() == 2);
+    record.wait_for_commits(2, QUICK);
+    wait_until_clean("u-bus.service", QUICK);
+    assert_eq!(user_systemctl(["show", "--value", "-p", "ActiveState", "u-bus.service"]), "active");
+}
+
+/// Follows what guards say, until one says this.
+#[track_caller]
+fn wait_for_guards(text: &str) {
+    let mut follow = Command::new("timeout");
+    follow.args([&QUICK.as_secs().to_string(), "journalctl", "-f", "-n", "100", "-o", "cat", "-u", "svckit-guard-*"]);
+    let mut follow = follow.stdout(Stdio::piped()).spawn().unwrap();
+    let mut said = BufReader::new(follow.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let mut before = Vec::new();
+    let found = said.any(|line| {
+        before.push(line);
+        before.last().is_some_and(|line| line.contains(text))
+    });
+    signal(i32::try_from(follow.id()).unwrap(), Signal::TERM);
+    follow.wait().unwrap();
+    assert!(found, "no guard said {text:?}: {before:#?}");
 }
 
 fn user_systemctl<const N: usize>(args: [&str; N]) -> String {

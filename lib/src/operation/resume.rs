@@ -1,7 +1,7 @@
 //! Resume: what an interrupted operation left stopped, held or half replaced comes to its end.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::common::refused;
 use super::error::{During, OperationError};
@@ -11,7 +11,9 @@ use crate::database::sqlite::replace;
 use crate::failure::{Failure, FailureKind};
 use crate::journal::{Journal, JournalError, OpenEntry};
 use crate::lock::{Holder, LockError, OperationLock, Wait};
-use crate::quiesce::{Context, GuardWake, ResumeMode, Return, guard_wait, is_left_stopped, parse_owner, replay};
+use crate::quiesce::{
+    Context, GuardWake, ResumeMode, Return, guard_wait, is_left_stopped, parse_owner, replay, wait_for_removal,
+};
 use crate::world::raw_path::RawPath;
 
 /// What became of one entry.
@@ -23,6 +25,12 @@ pub(super) struct Replayed {
 /// How long the guard waits for the locks of its entry: a dead owner's are free at once, unless a new operation took
 /// them, and that one replays the entry itself.
 const GUARD_LOCK_WAIT_MAX: Duration = Duration::from_secs(3600);
+/// The guard's pause after a first attempt that failed: a bus that is restarted is there again.
+const GUARD_PAUSE_MIN: Duration = Duration::from_secs(2);
+/// Its longest pause; each is twice the one before.
+const GUARD_PAUSE_MAX: Duration = Duration::from_secs(60);
+/// It goes on trying for so long: a bus that is down, a full disk, a manager that reloads do not last longer.
+const GUARD_PERSISTS_MAX: Duration = Duration::from_secs(3600);
 
 /// Replays every entry of the journal whose locks are free. Idempotent; what another operation holds is left alone.
 ///
@@ -60,11 +68,12 @@ pub fn resume(context: &Context, at_boot: bool) -> Result<ResumeReport, Operatio
     }
 }
 
-/// The guard's whole life: it waits until the owner is dead or has given up, then replays the owner's entry.
-/// `waiting` is called once the wait can't miss that any more.
+/// The guard's whole life: it waits until the owner is dead or has given up, then replays the owner's entry; where that
+/// fails, again and again for an hour, since nobody else is there to do it. `waiting` is called once the wait can't
+/// miss the owner's end any more.
 ///
 /// # Errors
-/// When the arguments are malformed, or the service is not back.
+/// When the arguments are malformed, or the service is not back after all.
 pub fn guard(
     context: &Context,
     owner: &str,
@@ -73,26 +82,42 @@ pub fn guard(
 ) -> Result<ResumeReport, OperationError> {
     let what = format!("guard {}", entry.display());
     let owner = parse_owner(owner).ok_or_else(|| refused(&what, "the owner is malformed", FailureKind::Usage))?;
-    let mut report = ResumeReport { services: Vec::new(), replaced: Vec::new(), left: Vec::new() };
-    let wake = guard_wait(&owner, entry, waiting).map_err(|e| refused(&what, e.to_string(), FailureKind::Failed))?;
-    if wake == GuardWake::NothingLeft {
-        return Ok(report);
+    let nothing = ResumeReport { services: Vec::new(), replaced: Vec::new(), left: Vec::new() };
+    let unwatched = |e: std::io::Error| refused(&what, e.to_string(), FailureKind::Failed);
+    if guard_wait(&owner, entry, waiting).map_err(unwatched)? == GuardWake::NothingLeft {
+        return Ok(nothing);
     }
+    let began = Instant::now();
+    let mut pause = GUARD_PAUSE_MIN;
+    loop {
+        match take_over(context, entry, &what) {
+            Ok(report) => return Ok(report),
+            Err(error) if began.elapsed() > GUARD_PERSISTS_MAX => return Err(error),
+            Err(error) => tracing::warn!(%error, again_in_s = pause.as_secs(), "the service is not back yet"),
+        }
+        // Until then somebody else may have brought it back.
+        if wait_for_removal(entry, Instant::now() + pause).map_err(unwatched)? {
+            return Ok(nothing);
+        }
+        pause = (pause * 2).min(GUARD_PAUSE_MAX);
+    }
+}
+
+fn take_over(context: &Context, entry: &Path, what: &str) -> Result<ResumeReport, OperationError> {
+    let mut report = ResumeReport { services: Vec::new(), replaced: Vec::new(), left: Vec::new() };
     let journal = Journal::at(crate::world::disk::parent_of(entry));
     let find = || -> Result<Option<OpenEntry>, OperationError> {
-        let entries = journal.entries().during(what.as_str())?;
+        let entries = journal.entries().during(what)?;
         Ok(entries.into_iter().filter_map(Result::ok).find(|open| open.path() == entry))
     };
-    if let Some(open) = find()? {
-        let lock = lock_entry(context, &open, Wait::AtMost(GUARD_LOCK_WAIT_MAX))?;
-        // Read again under the lock: whoever had it may have replayed the entry.
-        if let Some(open) = find()?
-            && !is_left_stopped(&open)
-        {
-            add(&mut report, replay_entry(open, ResumeMode::Guard)?);
-            clear_staging(&journal, &lock).during(what.as_str())?;
-        }
-        drop(lock);
+    let Some(open) = find()? else { return Ok(report) };
+    let lock = lock_entry(context, &open, Wait::AtMost(GUARD_LOCK_WAIT_MAX))?;
+    // Read again under the lock: whoever had it may have replayed the entry.
+    if let Some(open) = find()?
+        && !is_left_stopped(&open)
+    {
+        add(&mut report, replay_entry(open, ResumeMode::Guard)?);
+        clear_staging(&journal, &lock).during(what)?;
     }
     Ok(report)
 }

@@ -121,11 +121,7 @@ pub enum GuardWake {
 /// # Errors
 /// When neither can be watched.
 pub fn guard_wait(owner: &ProcessId, entry: &Path, waiting: impl FnOnce()) -> std::io::Result<GuardWake> {
-    let watch = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
-    watch.add_watch(
-        parent_of(entry),
-        AddWatchFlags::IN_DELETE | AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_MOVED_FROM,
-    )?;
+    let watch = watch_for_removal(entry)?;
     let pidfd = Pidfd::open(owner)?;
     waiting();
     loop {
@@ -144,6 +140,32 @@ pub fn guard_wait(owner: &ProcessId, entry: &Path, waiting: impl FnOnce()) -> st
         // Drained, or the next wait would return at once for the same event.
         drop(watch.read_events());
     }
+}
+
+/// Waits until the entry is gone (then `true`), or until `until`.
+///
+/// # Errors
+/// When the journal can't be watched.
+pub fn wait_for_removal(entry: &Path, until: Instant) -> std::io::Result<bool> {
+    let watch = watch_for_removal(entry)?;
+    loop {
+        if !entry.exists() {
+            return Ok(true);
+        }
+        if wait::readable(&[watch.as_fd()], until)?.is_empty() {
+            return Ok(false);
+        }
+        drop(watch.read_events());
+    }
+}
+
+fn watch_for_removal(entry: &Path) -> std::io::Result<Inotify> {
+    let watch = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
+    watch.add_watch(
+        parent_of(entry),
+        AddWatchFlags::IN_DELETE | AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_MOVED_FROM,
+    )?;
+    Ok(watch)
 }
 
 fn has_given_up(entry: &Path) -> bool {

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
-const UNIT_ROOTS: [&str; 3] = ["/run/systemd/system", "/etc/systemd/system", "/run/systemd/transient"];
+const UNIT_ROOTS: [&str; 4] =
+    ["/run/systemd/system", "/etc/systemd/system", "/run/systemd/transient", "/run/user/0/systemd/user"];
 const STATE_ROOTS: [&str; 2] = ["/run/svckit", "/var/lib/svckit"];
 
 /// Everything of svckit's that is on the unit or speaks of it, as text. Lock files stay by design, and say nothing:
