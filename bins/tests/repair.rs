@@ -208,3 +208,116 @@ fn a_database_that_somebody_has_open_is_not_touched() {
     place.repair(&["repair", "data/library.db"]).fails(2, &["which service", "--no-service"]);
     place.repair(&["repair", "data/library.db", "--unit", "a", "--no-service"]).fails(2, &["cannot be used"]);
 }
+
+#[test]
+fn what_a_repair_loses_is_filled_from_a_backup_by_the_command_that_it_names() {
+    let place = Place::new();
+    let path = library(&place);
+    place.backup(&["backup", "--sqlite", "data/library.db", "--to", "a store"]).succeeds();
+    let connection = Connection::open(&path).unwrap();
+    connection
+        .execute_batch(
+            "INSERT INTO notes VALUES(4001, 'since the backup', 'x'); DELETE FROM notes WHERE id IN (3, 1000, 1500);
+             UPDATE notes SET body = 'changed since' WHERE id = 3999;",
+        )
+        .unwrap();
+    let truth: Vec<i64> = ids(&connection);
+    connection.close().unwrap();
+    let leaves = pages(&path, "notes", "leaf");
+    zero(&path, &leaves[3..60]);
+    let damaged = std::fs::read(&path).unwrap();
+
+    // Without a store nothing is said of one; with one, the command to type is the answer.
+    let alone = json(&place.repair(&["repair", "data/library.db", "--no-service", "--json"]), 13);
+    assert_eq!((&alone["next"], &alone["backup"]), (&Value::Null, &Value::Null));
+    place.repair(&["repair", "data/library.db", "--no-service", "--strategy", "restore"]).fails(2, &["--from STORE"]);
+    let said = place.repair(&["repair", "data/library.db", "--no-service", "--from", "a store"]);
+    assert!(said.code == 13 && said.out.contains("--strategy restore --from '"), "{}\n{}", said.out, said.err);
+    let value = json(&place.repair(&["repair", "data/library.db", "--no-service", "--from", "a store", "--json"]), 13);
+    assert_eq!((&value["outcome"], &value["accounting"]["step"]), (&"partial-not-replaced".into(), &"salvage".into()));
+    let next = value["next"].as_str().unwrap().to_owned();
+    let words: Vec<String> = shlex::split(&next).unwrap();
+    assert_eq!(std::fs::read(&path).unwrap(), damaged);
+
+    let mut dry: Vec<&str> = words[1..].iter().map(String::as_str).collect();
+    dry.extend(["--json", "--dry-run"]);
+    let would = json(&place.repair(&dry), 13);
+    assert_eq!(would["outcome"], "would-be-partial");
+    assert_eq!(std::fs::read(&path).unwrap(), damaged);
+    dry.pop();
+    let value = json(&place.repair(&dry), 13);
+    assert_eq!((&value["outcome"], &value["accounting"]["step"]), (&"partial-replaced".into(), &"restore".into()));
+    let notes = &value["accounting"]["tables"][0];
+    let number = |key: &str| notes[key].as_i64().unwrap();
+    assert!(number("from_backup") > 500 && number("lost") == 0 && number("proved") == 0, "{notes}");
+    assert_eq!(value["losses"].as_array().unwrap().len(), 1, "{value}");
+    assert_eq!(value["backup"]["target"], "library");
+    let connection = Connection::open(&path).unwrap();
+    // The whole index on the title says which rows were deleted since: those, and no others, are gone.
+    assert_eq!(ids(&connection), truth);
+    let body: String = connection.query_row("SELECT body FROM notes WHERE id = 3999", [], |row| row.get(0)).unwrap();
+    assert_eq!(body, "changed since");
+    connection.close().unwrap();
+    assert_eq!(rows(&path), (3998, "ok".to_owned()));
+    place.repair(&["check", "data/library.db"]).succeeds();
+    let report = PathBuf::from(value["preserved"].as_str().unwrap()).join("report.json");
+    let kept: Value = serde_json::from_slice(&std::fs::read(report).unwrap()).unwrap();
+    assert_eq!(kept["accounting"], value["accounting"]);
+    place.repair(&["undo", "data/library.db", "--no-service"]).succeeds();
+    assert_eq!(std::fs::read(&path).unwrap(), damaged);
+}
+
+fn ids(connection: &Connection) -> Vec<i64> {
+    let mut statement = connection.prepare("SELECT id FROM notes NOT INDEXED").unwrap();
+    statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+}
+
+#[test]
+fn the_store_of_the_configuration_is_known_and_a_restore_is_complete_where_indices_prove_it() {
+    let place = Place::new();
+    let path = library(&place);
+    let connection = Connection::open(&path).unwrap();
+    connection.execute_batch("CREATE INDEX notes_body ON notes(body, title)").unwrap();
+    connection.close().unwrap();
+    let (store, toml) = (place.path("store"), place.path("home/.config/svckit/svckit.toml"));
+    std::fs::create_dir_all(toml.parent().unwrap()).unwrap();
+    let text = format!("[target.notes]\nsqlite = [{path:?}]\nstore = {store:?}\n");
+    std::fs::write(&toml, text).unwrap();
+    let leaves = pages(&path, "notes", "leaf");
+    let whole = std::fs::read(&path).unwrap();
+    zero(&path, &leaves[3..13]);
+    // A store that is not there yet is no failure.
+    let value = json(&place.repair(&["repair", "data/library.db", "--no-service", "--json"]), 13);
+    assert_eq!(value["next"], Value::Null);
+    std::fs::write(&path, whole).unwrap();
+    place.backup(&["backup", "notes"]).succeeds();
+    zero(&path, &leaves[3..13]);
+    let value = json(&place.repair(&["repair", "data/library.db", "--no-service", "--json"]), 13);
+    let next = value["next"].as_str().unwrap();
+    assert!(next.ends_with("--target notes") && next.contains(" --no-service "), "{next}");
+    let value =
+        json(&place.repair(&["repair", "data/library.db", "--no-service", "--strategy", "restore", "--json"]), 0);
+    let notes = &value["accounting"]["tables"][0];
+    assert_eq!((&value["outcome"], &notes["from_backup"]), (&"complete".into(), &notes["proved"]), "{value}");
+    assert_eq!(rows(&path), (4000, "ok".to_owned()));
+}
+
+#[test]
+fn of_a_database_that_is_no_more_the_backup_is_put_back_and_called_what_it_is() {
+    let place = Place::new();
+    let path = library(&place);
+    place.backup(&["backup", "--sqlite", "data/library.db", "--to", "store"]).succeeds();
+    for rest in [&b""[..], b"no database at all"] {
+        std::fs::write(&path, rest).unwrap();
+        let restore = ["repair", "data/library.db", "--no-service", "--strategy", "restore", "--from", "store"];
+        let would = place.repair(&[&restore[..], &["--dry-run"]].concat());
+        assert!(would.code == 13 && would.out.contains("would be repaired IN PART"), "{}\n{}", would.out, would.err);
+        assert_eq!(std::fs::read(&path).unwrap(), rest);
+        let said = place.repair(&restore);
+        assert!(said.code == 13 && said.out.contains("nothing could be salvaged"), "{}\n{}", said.out, said.err);
+        assert_eq!(rows(&path), (4000, "ok".to_owned()));
+        place.repair(&["undo", "data/library.db", "--no-service"]).succeeds();
+        assert_eq!(std::fs::read(&path).unwrap(), rest);
+    }
+    place.repair(&["repair", "data/library.db", "--no-service", "--from", "store"]).fails(2, &["--strategy restore"]);
+}

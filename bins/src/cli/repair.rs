@@ -47,7 +47,8 @@ pub enum Command {
         after_help = "Examples:\n  svc-repair repair /var/lib/notes/notes.db --unit notes.service --dry-run\n  \
         svc-repair repair /var/lib/notes/notes.db --unit notes.service\n  \
         svc-repair repair ./copy.db --no-service --accept-loss\n  \
-        svc-repair repair /var/lib/notes/notes.db --unit notes.service --from /srv/backups",
+        svc-repair repair /var/lib/notes/notes.db --unit notes.service --from /srv/backups\n  \
+        svc-repair repair /var/lib/notes/notes.db --unit notes.service --strategy restore --from /srv/backups",
         long_about = REPAIR_LONG
     )]
     Repair(Box<RepairArgs>),
@@ -88,6 +89,13 @@ new indices where all tables are whole, else by reading every row that can be re
 it is checked by two readers and compared, table by table, with what the damaged database could show. Rows that fit \
 nowhere are kept in lost_and_found.db beside the preserved original, with report.json.
 
+Where rows are lost and a verified backup of the database is known (--from, or the configuration), the report names the \
+command that fills them from it. --strategy restore does: rows that can be read stay as they are, rows that can't are \
+the backup's, and a row that was deleted since stays deleted where the rest of its table, or a whole index, tells. The \
+account has, table by table, how many rows are the backup's and how many of those are proved by indices in every column; \
+without that proof a row may have been changed or deleted since, the exit status is 13, and the original is replaced all \
+the same, since naming the strategy is the agreement.
+
 Damage within a value that no index covers can't be seen by anybody.";
 
 /// The options of `repair`.
@@ -107,7 +115,8 @@ pub struct RepairArgs {
     /// Replace the original also where something is lost: what, is told
     #[arg(long)]
     pub accept_loss: bool,
-    /// A store with backups of it: where its definitions are damaged, those of the newest stand in for them
+    /// A store with backups of it: where its definitions are damaged, those of the newest stand in for them; its rows
+    /// are taken by `--strategy restore` alone [default: the store of the target that has this database]
     #[arg(long, value_name = "STORE")]
     pub from: Option<PathBuf>,
     /// Its name in the store [default: whichever has backups of this path]
@@ -132,6 +141,8 @@ pub enum StrategyArg {
     Indices,
     /// Every row that can be read goes into a new database
     Salvage,
+    /// What even that loses is filled from the newest verified backup; naming it is the agreement to that
+    Restore,
 }
 
 /// The options of `undo`.

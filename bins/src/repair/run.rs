@@ -29,6 +29,13 @@ pub(super) fn repair(app: &App, args: &RepairArgs) -> Result<Outcome, ToolError>
         a_service(&args.service)?;
     }
     let (controller, options) = of_flags(app, &context, &args.path, &args.service, &args.stop)?;
+    let reference = reference(app, args)?;
+    if args.strategy == StrategyArg::Restore && reference.is_none() {
+        return Err(ToolError::usage(
+            "--strategy restore needs the backups of the database",
+            "name their store: --from STORE (no target of the configuration has this database and a store)",
+        ));
+    }
     let request = RepairRequest {
         database: service::absolute(&args.path)?,
         service: options,
@@ -37,11 +44,9 @@ pub(super) fn repair(app: &App, args: &RepairArgs) -> Result<Outcome, ToolError>
             StrategyArg::Recovery => Some(Step::Recovery),
             StrategyArg::Indices => Some(Step::Indices),
             StrategyArg::Salvage => Some(Step::Salvage),
+            StrategyArg::Restore => Some(Step::Restore),
         },
-        reference: match &args.from {
-            Some(store) => Some(ReferenceRequest { store: service::absolute(store)?, target: args.target.clone() }),
-            None => None,
-        },
+        reference,
         accept_loss: args.accept_loss,
         dry_run: args.dry_run,
         hold_max: HOLD_MAX,
@@ -50,6 +55,25 @@ pub(super) fn repair(app: &App, args: &RepairArgs) -> Result<Outcome, ToolError>
     let outcome = if report.outcome.is_partial() { Outcome::Failed(FailureKind::Partial) } else { Outcome::Done };
     app.output.result(outcome, &report, || text(&report))?;
     Ok(outcome)
+}
+
+/// The store that was named, else that of the target which has this database.
+fn reference(app: &App, args: &RepairArgs) -> Result<Option<ReferenceRequest>, ToolError> {
+    if let Some(store) = &args.from {
+        let store = service::absolute(store)?;
+        return Ok(Some(ReferenceRequest { store, target: args.target.clone(), optional: false }));
+    }
+    let real = |path: &Path| std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let database = real(&service::absolute(&args.path)?);
+    let targets = dirs::discovery(app.config.as_deref())?.targets();
+    let has_it = targets.into_iter().filter_map(|(_, target)| target.ok());
+    let found = has_it.filter(|target| target.sqlite.iter().any(|path| real(path) == database));
+    let mut stores = found.filter_map(|target| target.store.map(|store| (store, target.name)));
+    Ok(stores.next().map(|(store, name)| ReferenceRequest {
+        store,
+        target: Some(name),
+        optional: args.strategy != StrategyArg::Restore,
+    }))
 }
 
 pub(super) fn undo(app: &App, args: &UndoArgs) -> Result<Outcome, ToolError> {
@@ -121,6 +145,14 @@ fn text(report: &RepairReport) -> String {
     for loss in &report.losses {
         let _infallible = writeln!(text, "  LOST OR DOUBTFUL: {}", render::one_line(loss));
     }
+    if let Some(backup) = &report.backup {
+        let store = render::path(backup.store.as_ref());
+        let _infallible =
+            writeln!(text, "  the backup: {} of {} in {store}, of {}", backup.id, backup.target, backup.created);
+    }
+    if let Some(next) = &report.next {
+        let _infallible = writeln!(text, "  next, to fill what is lost from it: {}", render::one_line(next));
+    }
     if let Some(preserved) = &report.preserved {
         let _infallible = writeln!(text, "  the original: {}", render::path(preserved.as_ref()));
     }
@@ -141,11 +173,16 @@ fn account(accounting: &Accounting, text: &mut String) {
         Step::Recovery => "by its log or journal alone",
         Step::Indices => "by building indices anew",
         Step::Salvage => "by reading every row into a new database",
+        Step::Restore => "by the rows that could be read, and those of the backup for what is lost",
     };
     let (before, after) = (accounting.objects_before, accounting.objects_after);
     let _infallible = writeln!(text, "  {how}; {after} of {before} tables, indices, views and triggers");
     let heading = ["  TABLE", "READABLE BEFORE", "BY INDEX", "NOW", "FROM LOST PAGES", "DOUBTFUL", "SET ASIDE", "LOST"];
     let mut rows = vec![heading.map(str::to_owned).to_vec()];
+    let restored = accounting.step == Step::Restore;
+    if restored {
+        rows[0].extend(["FROM BACKUP", "OF THESE PROVED"].map(str::to_owned));
+    }
     for table in &accounting.tables {
         let lost = match (table.lost, table.lost_at_most) {
             (Some(lost), _) => lost.to_string(),
@@ -162,6 +199,9 @@ fn account(accounting: &Accounting, text: &mut String) {
             table.set_aside.to_string(),
             lost,
         ]);
+        if let Some(row) = rows.last_mut().filter(|_| restored) {
+            row.extend([table.from_backup.to_string(), table.proved.to_string()]);
+        }
     }
     text.push_str(&render::table(&rows));
     for note in &accounting.notes {

@@ -158,7 +158,7 @@ fn next(database: &Path, how: Consistency, open_in: &[i32]) -> String {
 }
 
 /// The unit in whose control group a process is (cgroups(7)), as a flag.
-fn unit_of(pid: i32) -> Option<String> {
+pub(super) fn unit_of(pid: i32) -> Option<String> {
     let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
     let path = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
     let unit = path.rsplit('/').find(|part| part.ends_with(".service"))?;

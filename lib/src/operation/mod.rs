@@ -25,7 +25,7 @@ pub use backup::backup;
 pub use check::{CheckReport, CheckRequest, check};
 pub use error::OperationError;
 pub use lifecycle::{audit, restart, start, status, stop, wait};
-pub use reference::ReferenceRequest;
+pub use reference::{BackupOfIt, ReferenceRequest};
 pub use repair::repair;
 pub use repair_report::{ListedSet, RepairOutcome, RepairReport, RepairRequest, UndoReport, UndoRequest};
 pub use request::{

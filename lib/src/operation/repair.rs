@@ -8,15 +8,17 @@ use super::check::{copy_of, need_space};
 use super::common::{begin, lock_keys, real_path, refused};
 use super::error::{During, OperationError};
 use super::held::{Downtime, Held, clear};
+use super::reference::{self, Backups};
 use super::repair_report::{RepairOutcome, RepairReport, RepairRequest};
-use super::{reference, staging};
+use super::staging;
 use crate::controller::ServiceController;
 use crate::database::sqlite::pages::{self, CheckOptions, Consistency, FindingKind, Loss};
-use crate::database::sqlite::repair::{RepairInput, Repaired, repair as repair_copy};
+use crate::database::sqlite::repair::{RepairInput, Repaired, Step, repair as repair_copy};
 use crate::database::sqlite::{self, Preserved, SqliteError, Untouched, replace};
-use crate::failure::FailureKind;
+use crate::failure::{Failure, FailureKind};
 use crate::name::BackupId;
 use crate::quiesce::Context;
+use crate::sqlite_locks;
 use crate::world::disk::{AtPath, write_durably};
 use crate::world::raw_path::RawPath;
 
@@ -63,7 +65,13 @@ pub fn repair(
     let directory = staging::directory_for(&database, &BackupId::fresh());
     staging::sweep(&database);
     let bytes = std::fs::metadata(&database).at("look at", &database).during(what.as_str())?.len();
-    need_space(crate::world::disk::parent_of(&database), bytes * COPIES_MAX, &what)?;
+    let backups = match &request.reference {
+        Some(reference) => Some(Backups::find(reference, &database, &what)?),
+        None => None,
+    };
+    let restores = request.only == Some(Step::Restore);
+    let of_backup = backups.as_ref().filter(|_| restores).map_or(0, |backups| backups.bytes() * 2);
+    need_space(crate::world::disk::parent_of(&database), bytes * COPIES_MAX + of_backup, &what)?;
     let directories = [directory.clone()];
     let mut staging = Some(staging::announce_for("repair", context, &lock, &directories, &what)?);
     let made = DirBuilder::new().mode(0o700).create(&directory).at("create the directory", &directory);
@@ -74,8 +82,11 @@ pub fn repair(
             return Ok(());
         }
         // While the service still runs.
-        if let Some(reference) = request.reference.as_ref().filter(|_| found.without_definitions) {
-            job.reference = Some(reference::extract(context, reference, &database, &directory, &what)?);
+        if let Some(backups) = backups.as_ref().filter(|_| found.without_definitions || restores)
+            && let Some((path, backup)) = backups.extract(context, &directory, &what)?
+        {
+            job.reference = Some(path);
+            report.backup = Some(backup);
         }
         if request.dry_run {
             return job.on_a_copy(&found, &mut report);
@@ -92,7 +103,29 @@ pub fn repair(
         job.for_real(&held, &mut staging, &mut report)
     });
     clear(&mut staging);
-    done.map(|()| report)
+    let latest = backups.as_ref().filter(|_| !restores).and_then(Backups::latest);
+    let next = latest.map(|latest| (reference::to_type(&database, service, &latest), latest));
+    match (done, next) {
+        (Err(error), Some((next, _))) if is_unrepaired(&error) => Err(OperationError::Refused {
+            what,
+            reason: error.to_string(),
+            kind: error.kind(),
+            hint: Some(format!("a backup can fill what is lost: {next}")),
+        }),
+        (Err(error), _) => Err(error),
+        (Ok(()), Some((next, latest)))
+            if matches!(report.outcome, RepairOutcome::PartialNotReplaced | RepairOutcome::WouldBePartial) =>
+        {
+            (report.backup, report.next) = (report.backup.or(Some(latest)), Some(next));
+            Ok(report)
+        }
+        (Ok(()), _) => Ok(report),
+    }
+}
+
+/// Whether no step of the ladder was enough, or nothing of a database is there at all.
+fn is_unrepaired(error: &OperationError) -> bool {
+    matches!(error, OperationError::Part { cause, .. } if matches!(cause.kind(), FailureKind::Corrupt | FailureKind::Usage))
 }
 
 /// What the check before everything says.
@@ -115,11 +148,21 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
+    /// The person has agreed to a database that is a backup's in part.
+    fn restores(&self) -> bool {
+        self.request.only == Some(Step::Restore)
+    }
+
     /// Checks it as it is, by both readers.
     fn look(&self) -> Result<Found, OperationError> {
         let options = CheckOptions { hold_max: self.request.hold_max, ..CheckOptions::default() };
         let (cancel, observer) = (&self.context.cancel, self.context.observer.as_ref());
         let report = match pages::check(self.database, &options, cancel, observer) {
+            // Nothing of it is there: all of it is to come from the backup.
+            Err(SqliteError::NotSqlite { .. } | SqliteError::Empty { .. }) if self.restores() => {
+                let quiet = sqlite_locks::openers(self.database).is_ok_and(|openers| openers.is_empty());
+                return Ok(Found { whole: false, quiet, without_definitions: true, log_losses: Vec::new() });
+            }
             // It can't be seen while it is written: it will be when its service is stopped.
             Err(SqliteError::InFlight { .. } | SqliteError::HoldTooLong { .. }) if !self.request.dry_run => {
                 return Ok(Found { whole: false, quiet: false, without_definitions: true, log_losses: Vec::new() });
@@ -191,7 +234,7 @@ impl Job<'_> {
                 report.set_aside = Some(RawPath(kept));
             }
             let complete = repaired.accounting.complete;
-            if !complete && !self.request.accept_loss {
+            if !complete && !self.request.accept_loss && !self.restores() {
                 report.outcome = RepairOutcome::PartialNotReplaced;
                 return Ok(None);
             }
@@ -255,7 +298,11 @@ fn plan(service: Option<&dyn ServiceController>, database: &Path, request: &Repa
     }
     steps.push("preserve the database and its side files together, and read the copy back".to_owned());
     steps.push("repair a copy, from the least invasive step on, and check it by both readers".to_owned());
-    let partial = if request.accept_loss { "" } else { ", if nothing is lost" };
+    let restores = request.only == Some(Step::Restore);
+    if restores {
+        steps.push("where that loses rows, fill them from the newest verified backup".to_owned());
+    }
+    let partial = if request.accept_loss || restores { "" } else { ", if nothing is lost" };
     steps.push(format!("put it in the place of the original{partial}"));
     if let Some(service) = service {
         steps.push(format!("start {} if it was running, and wait until it is ready", service.label()));

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::reference::ReferenceRequest;
+use super::reference::{BackupOfIt, ReferenceRequest};
 use super::request::{Resumed, ServiceOptions};
 use crate::database::sqlite::repair::{Accounting, Repaired, Step};
 use crate::name::BackupId;
@@ -18,9 +18,11 @@ pub struct RepairRequest {
     pub database: PathBuf,
     /// How its service is treated.
     pub service: ServiceOptions,
-    /// Only this step of the ladder; `None`: the least invasive that gives a whole database.
+    /// Only this step of the ladder; `None`: the least invasive that gives a whole database. [`Step::Restore`] is the
+    /// agreement to a database that is a backup's in part: it takes the place of the original also with losses.
     pub only: Option<Step>,
-    /// Where backups of it are: where its definitions are damaged, those of the newest stand in for them.
+    /// Where backups of it are: where its definitions are damaged, those of the newest stand in for them. Rows of it are
+    /// taken by [`Step::Restore`] alone.
     pub reference: Option<ReferenceRequest>,
     /// Also replace the original by a database that is whole and not complete.
     pub accept_loss: bool,
@@ -67,6 +69,10 @@ pub struct RepairReport {
     pub losses: Vec<String>,
     /// Table by table.
     pub accounting: Option<Accounting>,
+    /// The newest verified backup of it: what was taken is of it, or what is lost could be.
+    pub backup: Option<BackupOfIt>,
+    /// The command to type next, where that backup could fill what is lost.
+    pub next: Option<String>,
     /// Where the original is.
     pub preserved: Option<RawPath>,
     /// Where the rows are that fit nowhere: a database with the table `lost_and_found`.
@@ -88,6 +94,8 @@ impl RepairReport {
             outcome: RepairOutcome::Whole,
             losses: Vec::new(),
             accounting: None,
+            backup: None,
+            next: None,
             preserved: None,
             set_aside: None,
             downtime_ms: None,

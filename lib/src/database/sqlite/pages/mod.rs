@@ -45,10 +45,10 @@ mod write;
 mod tests;
 
 pub use chain::{ChainFault, bytes_of};
-pub(super) use check::index_sum;
 pub use check::{
     CheckOptions, Finding, FindingKind, Loss, NotChecked, PageUses, Report, Rowids, TreeReport, WalReport, check,
 };
+pub(super) use check::{entry_of, index_entries, index_sum};
 pub use collate::{Collation, KeyColumn};
 pub use header::{Encoding, Header, Layout};
 pub use image::{Image, Unreadable};

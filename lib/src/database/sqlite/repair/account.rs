@@ -11,6 +11,9 @@ use crate::database::sqlite::pages::{
     Finding, FindingKind, Object, ObjectKind, Report, Rowids, Schema, TreeReport, index_sum,
 };
 
+/// In what a check says of rows whose foreign key names no row.
+const PARENTLESS: &str = " have no parent in ";
+
 /// One table, before and after.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TableAccount {
@@ -32,6 +35,15 @@ pub struct TableAccount {
     pub lost: Option<u64>,
     /// Where it can't be told: not more than these, by the rowids around them.
     pub lost_at_most: Option<u64>,
+    /// Of the rows that it has now, those that are a backup's: they may have been changed or deleted since.
+    #[serde(default)]
+    pub from_backup: u64,
+    /// Of these, the rows that whole indices prove to be what was lost, in every column.
+    #[serde(default)]
+    pub proved: u64,
+    /// Rows in doubt that differ from the backup's, where nothing decides: the backup's are in `lost_and_found`.
+    #[serde(default)]
+    pub conflicts: u64,
 }
 
 /// The account of a repair.
@@ -75,6 +87,16 @@ impl Accounting {
         losses.extend(self.full_text.iter().cloned());
         losses
     }
+
+    /// Once more, of a result that was changed since the account was made.
+    pub(super) fn settle(&mut self, judged: &Judged) {
+        let of_deep = |kind| judged.deep.findings.iter().filter(move |f| f.kind == kind).map(|f| f.what.clone());
+        self.objects_after = judged.schema.objects.iter().map(key).collect::<BTreeSet<_>>().len();
+        self.full_text = of_deep(DeepKind::FullText).collect();
+        self.notes.retain(|note| !note.contains(PARENTLESS));
+        self.notes.extend(of_deep(DeepKind::ForeignKey));
+        self.complete = self.losses().is_empty();
+    }
 }
 
 fn of_table(table: &TableAccount) -> Option<String> {
@@ -90,6 +112,13 @@ fn of_table(table: &TableAccount) -> Option<String> {
     }
     if table.doubtful > 0 {
         parts.push(format!("{} rows may be wrong", table.doubtful));
+    }
+    if table.from_backup > table.proved {
+        let unproved = table.from_backup - table.proved;
+        parts.push(format!("{unproved} rows are those of the backup, and may have been changed or deleted since"));
+    }
+    if table.conflicts > 0 {
+        parts.push(format!("{} rows in doubt differ from the backup's, which are set aside", table.conflicts));
     }
     (!parts.is_empty()).then(|| format!("{}: {}", table.table, parts.join(", ")))
 }
@@ -197,6 +226,9 @@ fn of_one(base: &Base<'_>, judged: &Judged, name: &str, counts: Counts) -> Table
         set_aside: counts.set_aside,
         lost,
         lost_at_most,
+        from_backup: 0,
+        proved: 0,
+        conflicts: 0,
     }
 }
 
@@ -227,7 +259,7 @@ fn gap(finding: &Finding) -> Option<u64> {
 }
 
 /// How many of its indices were whole and do not have the same entries as the new ones.
-fn disagreeing(base: &Base<'_>, judged: &Judged, table: &str) -> u64 {
+pub(super) fn disagreeing(base: &Base<'_>, judged: &Judged, table: &str) -> u64 {
     let root = |schema: &Schema, name: &str| schema.objects.iter().find(|o| o.name == name).map(|o| o.root);
     let whole = base.report.trees.iter().filter(|t| t.kind == ObjectKind::Index && t.table == table && !t.damaged);
     let differs = |index: &&TreeReport| {

@@ -53,6 +53,16 @@ impl Aside {
         Self { path: path.to_owned(), connection: None, columns: COLUMNS, encoding }
     }
 
+    /// The one that was finished before, to go on with.
+    pub(super) fn again(path: &Path, encoding: Encoding) -> Result<Self, SqliteError> {
+        let connection = Connection::open(path).asked("open", path)?;
+        connection.execute_batch("PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; BEGIN;").asked("set up", path)?;
+        let sql = "SELECT count(*) - 5 FROM pragma_table_info('lost_and_found')";
+        let columns: i64 = connection.query_row(sql, [], |row| row.get(0)).asked("look into", path)?;
+        let columns = usize::try_from(columns).unwrap_or_default();
+        Ok(Self { path: path.to_owned(), connection: Some(connection), columns, encoding })
+    }
+
     /// Puts a row aside, with the reason.
     pub(super) fn put(&mut self, origin: Origin<'_>, reason: &str, values: &[Value<'_>]) -> Result<(), SqliteError> {
         let path = self.path.clone();

@@ -5,8 +5,9 @@
 //! | recovery | takes what the log or the hot journal has into the file | nothing else is damaged |
 //! | indices | empties damaged indices, has SQLite build them anew, and copies page by page what is in use | all tables are whole |
 //! | salvage | reads every row that can be read, also of pages that nothing leads to any more, into a new database | else |
+//! | restore | fills what a salvage has left open from a whole backup; only where it is asked for | never by itself |
 //!
-//! Where definitions can't be read, those of an earlier copy are put into the base of all three first.
+//! Where definitions can't be read, those of an earlier copy are put into the base of all of them first.
 //!
 //! Each works on a fresh copy; what comes of it is checked by both readers, and compared with what the damaged database
 //! could show. Nothing is dropped in silence: what fits nowhere goes into a database of its own, and what is missing is
@@ -14,6 +15,7 @@
 
 mod account;
 mod aside;
+mod fill;
 mod freelist;
 mod header;
 mod judge;
@@ -46,6 +48,8 @@ pub enum Step {
     Indices,
     /// Every row that can be read goes into a new database.
     Salvage,
+    /// What that leaves open is filled from a backup.
+    Restore,
 }
 
 /// What is to be repaired.
@@ -57,7 +61,8 @@ pub struct RepairInput<'a> {
     pub work: &'a Path,
     /// A whole copy of this very database from an earlier time: its definitions stand in for those that are damaged.
     pub reference: Option<&'a Path>,
-    /// Only this step; `None`: the first that gives a whole database.
+    /// Only this step; `None`: the first that gives a whole database. [`Step::Restore`] tries the others first, needs
+    /// `reference`, and takes rows of it.
     pub only: Option<Step>,
     /// Ends it early.
     pub cancel: &'a Cancel,
@@ -113,6 +118,24 @@ struct Base<'a> {
 /// # Errors
 /// [`SqliteError::Unrepaired`] where no step gives a database that both readers call whole, with the reason of each.
 pub fn repair(input: RepairInput<'_>) -> Result<Repaired, SqliteError> {
+    let backup = input.reference.filter(|_| input.only == Some(Step::Restore));
+    if backup.is_none() && input.only == Some(Step::Restore) {
+        let reasons = vec!["restore: no backup was given".to_owned()];
+        return Err(SqliteError::Unrepaired { path: input.copy.to_owned(), reasons });
+    }
+    let only = input.only.filter(|_| backup.is_none());
+    let salvaged = least(RepairInput { only, ..input }, backup);
+    let Some(backup) = backup else { return salvaged };
+    match salvaged {
+        Ok(repaired) => Ok(repaired),
+        Err(error @ (SqliteError::Cancelled { .. } | SqliteError::Disk(_))) => Err(error),
+        Err(SqliteError::Unrepaired { reasons, .. }) => fill::alone(&input, backup, &reasons),
+        Err(error) => fill::alone(&input, backup, &[error.to_string()]),
+    }
+}
+
+/// The least invasive step; where it leaves something open, `backup` fills that.
+fn least(input: RepairInput<'_>, backup: Option<&Path>) -> Result<Repaired, SqliteError> {
     let headed = match input.reference {
         Some(reference) => transplant::with_header(&input, reference)?,
         None => None,
@@ -120,7 +143,7 @@ pub fn repair(input: RepairInput<'_>) -> Result<Repaired, SqliteError> {
     let input = RepairInput { copy: headed.as_deref().unwrap_or(input.copy), ..input };
     let mut base = base(input)?;
     let reference = input.reference.filter(|_| transplant::is_needed(&base));
-    let Some(reference) = reference else { return ladder(&base) };
+    let Some(reference) = reference else { return filled(&base, ladder(&base)?, backup) };
     input.observer.step("taking the definitions from an earlier copy");
     let file = transplant::transplant(&base, reference)?;
     base.report = check(&file, input.cancel, input.observer)?;
@@ -132,7 +155,21 @@ pub fn repair(input: RepairInput<'_>) -> Result<Repaired, SqliteError> {
         .accounting
         .notes
         .push("the definitions of tables, indices, views and triggers are those of the backup".to_owned());
-    Ok(repaired)
+    filled(&base, repaired, backup)
+}
+
+fn filled(base: &Base<'_>, repaired: Repaired, backup: Option<&Path>) -> Result<Repaired, SqliteError> {
+    let Some(backup) = backup.filter(|_| !repaired.accounting.complete) else { return Ok(repaired) };
+    let backup = View::open_own(backup, base.input.cancel)?;
+    if repaired.accounting.step == Step::Salvage {
+        return fill::fill(base, repaired, &backup);
+    }
+    // What comes of a salvage has no index that can't be written here.
+    std::fs::remove_file(&repaired.file).map_err(|source| header::disk("remove", &repaired.file, source))?;
+    let notes = repaired.accounting.notes;
+    let mut salvaged = salvage::salvage(base)?;
+    salvaged.accounting.notes.extend(notes);
+    fill::fill(base, salvaged, &backup)
 }
 
 fn ladder(base: &Base<'_>) -> Result<Repaired, SqliteError> {
@@ -145,7 +182,7 @@ fn ladder(base: &Base<'_>) -> Result<Repaired, SqliteError> {
         let tried = match step {
             Step::Recovery => recovery::recover(base),
             Step::Indices => surgery::rebuild_indices(base),
-            Step::Salvage => salvage::salvage(base),
+            Step::Salvage | Step::Restore => salvage::salvage(base),
         };
         match tried {
             Ok(repaired) => return Ok(repaired),
@@ -165,6 +202,17 @@ fn word(step: Step) -> &'static str {
         Step::Recovery => "recovery",
         Step::Indices => "indices",
         Step::Salvage => "salvage",
+        Step::Restore => "restore",
+    }
+}
+
+impl<'a> Base<'a> {
+    /// Of a file that is whole, with nothing beside it.
+    fn of_whole(input: RepairInput<'a>) -> Result<Self, SqliteError> {
+        let report = check(input.copy, input.cancel, input.observer)?;
+        let view = View::open_own(input.copy, input.cancel)?;
+        let schema = Schema::read(view.image());
+        Ok(Self { input, file: input.copy.to_owned(), view, report, schema, log_losses: Vec::new(), borrowed: false })
     }
 }
 

@@ -15,6 +15,7 @@ mod cells;
 mod compare;
 mod default;
 mod differ;
+mod entries;
 mod free;
 mod hash;
 mod plan;
@@ -28,6 +29,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+pub(in super::super) use entries::{entry_of, index_entries};
 pub use report::{Finding, FindingKind, Loss, NotChecked, PageUses, Report, Rowids, TreeReport, WalReport};
 
 use super::super::error::SqliteError;

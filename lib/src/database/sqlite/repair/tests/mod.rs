@@ -4,6 +4,7 @@ mod logs;
 mod matrix;
 mod mutated;
 mod of_the_service;
+mod restored;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -11,7 +12,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::Connection;
 use rusqlite::types::ValueRef;
 
-use super::{Accounting, RepairInput, Repaired, Step, repair};
+use super::{Accounting, RepairInput, Repaired, Step, TableAccount, repair};
 use crate::database::sqlite::error::SqliteError;
 use crate::progress::{Cancel, Silent};
 
@@ -111,6 +112,10 @@ impl Patient {
     }
 
     fn repair_as_it_lies(&self, reference: Option<&Path>) -> Result<Repaired, SqliteError> {
+        self.repair_with(reference, None)
+    }
+
+    fn repair_with(&self, reference: Option<&Path>, only: Option<Step>) -> Result<Repaired, SqliteError> {
         let work = self.dir.path().join("work");
         if work.exists() {
             std::fs::remove_dir_all(&work).unwrap();
@@ -119,7 +124,7 @@ impl Patient {
         let before: Vec<_> = ["", "-wal", "-shm", "-journal"].map(|s| std::fs::read(side(&self.db, s)).ok()).into();
         let cancel = Cancel::new().unwrap();
         let (copy, observer) = (&self.db, &Silent);
-        let repaired = repair(RepairInput { copy, work: &work, reference, only: None, cancel: &cancel, observer });
+        let repaired = repair(RepairInput { copy, work: &work, reference, only, cancel: &cancel, observer });
         let after: Vec<_> = ["", "-wal", "-shm", "-journal"].map(|s| std::fs::read(side(&self.db, s)).ok()).into();
         assert!(before == after, "the damaged copy is only read");
         repaired

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::*;
 
 /// What is done to an image.
-fn damage(patient: &mut Patient) -> String {
+pub(super) fn damage(patient: &mut Patient) -> String {
     let (size, len) = (patient.page_size, patient.bytes.len());
     let pages = len / size;
     let page = patient.random.below(pages);
