@@ -200,7 +200,7 @@ fn a_database_that_somebody_has_open_is_not_touched() {
     let connection = Connection::open(&path).unwrap();
     let _row: i64 = connection.query_row("SELECT id FROM notes WHERE id = 7", [], |row| row.get(0)).unwrap();
     let said = place.repair(&["repair", "data/library.db", "--no-service"]);
-    said.fails(21, &["has it open", "name its service (--unit"]);
+    said.fails(21, &["library.db open", "name its service (--unit"]);
     place.repair(&["undo", "data/library.db", "--no-service"]).fails(10, &["there is no preserved original"]);
     drop(connection);
     assert_eq!(std::fs::read(&path).unwrap(), damaged);

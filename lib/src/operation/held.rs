@@ -1,6 +1,13 @@
-//! What changes a database in place: under a service that is stopped and held, or where nobody has it open.
+//! What replaces databases: under a service that is stopped and held, or where nobody has them open.
+//!
+//! | what fails | what is in place then | the answer |
+//! |---|---|---|
+//! | anything before the first move | what was there | that failure |
+//! | a move | what was there: the moves are taken back | that failure |
+//! | a move, and taking it back | a mixture, that nobody may start; the journal keeps the intent | not back: resume ends it |
+//! | the journal, after the last move | the new databases | done, with a notice |
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::common::{milliseconds, refused};
 use super::error::{During, OperationError};
@@ -11,10 +18,10 @@ use super::staging;
 use crate::controller::{ServiceController, ServiceSpec};
 use crate::database::sqlite::replace;
 use crate::failure::FailureKind;
-use crate::journal::{Entry, JOURNAL_VERSION, Journal, OpenEntry, Replacement};
+use crate::journal::{Entry, JOURNAL_VERSION, Journal, JournalError, OpenEntry, Replacement};
 use crate::lock::OperationLock;
 use crate::name::BackupId;
-use crate::quiesce::{Context, Quiesced, quiesce};
+use crate::quiesce::{Context, NotBack, Quiesced, quiesce};
 use crate::sqlite_locks::{self, WriteState};
 use crate::world::{ProcessId, clock};
 
@@ -24,34 +31,69 @@ pub(super) struct Held<'a> {
     pub(super) lock: &'a OperationLock,
     pub(super) service: Option<&'a dyn ServiceController>,
     pub(super) options: &'a ServiceOptions,
-    /// `repair`, `undo`.
+    /// `repair`, `undo`, `restore`.
     pub(super) operation: &'a str,
-    pub(super) database: &'a Path,
+    /// What may be replaced; there may be nothing yet.
+    pub(super) databases: &'a [PathBuf],
     /// For people: `repair /srv/a.db`.
     pub(super) what: &'a str,
 }
 
+/// What is done while nobody can have the databases open.
+pub(super) trait Change {
+    /// Makes everything ready, and changes nothing of what is there. With no replacement all stays as it is.
+    fn prepare(&mut self) -> Result<Vec<Replacement>, OperationError>;
+
+    /// All of them are in place, and the service is not started yet. The answer is for people: what was done, where the
+    /// service does not come back.
+    fn placed(&mut self, replacements: &[Replacement]) -> String;
+}
+
+/// One database, or nothing.
+impl<F: FnMut() -> Result<Option<Replacement>, OperationError>> Change for F {
+    fn prepare(&mut self) -> Result<Vec<Replacement>, OperationError> {
+        Ok(self()?.into_iter().collect())
+    }
+
+    fn placed(&mut self, replacements: &[Replacement]) -> String {
+        let targets: Vec<String> = replacements.iter().map(|r| r.target.0.display().to_string()).collect();
+        format!("the new {} is in place", targets.join(", "))
+    }
+}
+
 /// What the service went through.
 #[derive(Debug, Default)]
-pub(super) struct Downtime {
+pub(super) struct Changed {
+    /// How long it was down, where it was up before.
     pub(super) milliseconds: Option<f64>,
     pub(super) service: Option<Resumed>,
+    /// For people.
+    pub(super) notices: Vec<String>,
+}
+
+/// How the moves ended.
+enum End {
+    Done,
+    /// What was there is in place again.
+    TakenBack(OperationError),
+    /// Neither; the journal has the intent.
+    Interrupted(OperationError),
 }
 
 impl Held<'_> {
-    /// Has `work` done while nobody can have the database open. What it answers is put in place by the journalled
-    /// roll-forward; with `None`, or an error, everything stays as it was. The service is brought back in any case.
+    /// Has the change done while nobody can have the databases open, by the journalled roll-forward. With a failure
+    /// everything stays as it was. The service is brought back in any case.
     ///
     /// # Errors
-    /// Those of the work; [`OperationError::NotBack`] outranks them.
+    /// Those of the change; [`OperationError::NotBack`] outranks them.
     pub(super) fn change(
         &self,
         staging: &mut Option<OpenEntry>,
-        work: &mut dyn FnMut() -> Result<Option<Replacement>, OperationError>,
-    ) -> Result<Downtime, OperationError> {
+        change: &mut dyn Change,
+    ) -> Result<Changed, OperationError> {
         match self.service {
-            Some(service) => self.under(service, staging, work),
-            None => self.alone(work).map(|()| Downtime::default()),
+            Some(service) => self.under(service, staging, change),
+            None => self.alone(change),
         }
     }
 
@@ -59,60 +101,97 @@ impl Held<'_> {
         &self,
         service: &dyn ServiceController,
         staging: &mut Option<OpenEntry>,
-        work: &mut dyn FnMut() -> Result<Option<Replacement>, OperationError>,
-    ) -> Result<Downtime, OperationError> {
-        let databases = vec![self.database.to_owned()];
-        let options = ServiceOptions { databases, ..self.options.clone() };
+        change: &mut dyn Change,
+    ) -> Result<Changed, OperationError> {
+        let options = ServiceOptions { databases: self.databases.to_vec(), ..self.options.clone() };
         let mut plan = stop_plan(self.operation, &options);
         plan.persistent_hold = matches!(service.spec(), ServiceSpec::Unit { .. });
         let mut quiesced = quiesce(self.lock, self.context, service, &plan).during(self.what)?;
-        let mut prepared = None;
-        let done = work().and_then(|replacement| {
-            let Some(replacement) = replacement else { return Ok(()) };
-            prepared = Some(replacement.clone());
-            quiesced.record_replacements(vec![replacement.clone()]).during(self.what)?;
-            self.move_in(&replacement)?;
-            // It is in place: a journal that still says otherwise is put right by resume, which finds that.
-            if let Err(error) = quiesced.record_replacements(Vec::new()) {
-                tracing::warn!(%error, "the journal could not be written");
+        let mut changed = Changed::default();
+        // The hold binds the service; somebody else may come all the same.
+        let prepared = match self.nobody_has_them_open().and_then(|()| change.prepare()) {
+            Ok(prepared) => prepared,
+            Err(error) => return Err(give_up(quiesced, staging, error)),
+        };
+        let mut done = format!("{}: nothing was replaced", self.what);
+        if !prepared.is_empty() {
+            let recorded = quiesced.record_replacements(prepared.clone()).during(self.what);
+            // It took its time.
+            let end = match recorded.and_then(|()| self.nobody_has_them_open()) {
+                Ok(()) => self.move_all(&prepared),
+                Err(error) => End::TakenBack(error),
+            };
+            match end {
+                End::Done => {
+                    if let Err(error) = quiesced.record_replacements(Vec::new()) {
+                        changed.notices.push(left_in_journal(&error));
+                    }
+                }
+                End::TakenBack(error) if quiesced.record_replacements(Vec::new()).is_ok() => {
+                    remove_kept(&prepared);
+                    return Err(give_up(quiesced, staging, error));
+                }
+                // Half replaced, or said to be: nobody may start it on that. Resume brings it to its end.
+                End::Interrupted(error) | End::TakenBack(error) => {
+                    let service = service.label();
+                    quiesced.leave_to_guard();
+                    let reason = format!("the replacement of its database was interrupted: {error}");
+                    return Err(OperationError::NotBack { service, reason, work: None });
+                }
             }
-            Ok(())
-        });
-        if let Err(error) = &done
-            && quiesced.has_replacements()
-            && !taken_back(&mut quiesced, prepared.as_ref())
-        {
-            // Half replaced: nobody may start it on that. The journal keeps the intent, and resume finishes it.
-            quiesced.leave_to_guard();
-            let reason = format!("the replacement of its database was interrupted: {error}");
-            return Err(OperationError::NotBack { service: service.label(), reason, work: None });
+            done = change.placed(&prepared);
+            remove_kept(&prepared);
         }
         // Before the service's own entry goes, and the guard with it: one of both is always there to clear it.
         clear(staging);
         let (since, was_up) = (quiesced.since(), quiesced.was_up());
-        let returned = quiesced.resume();
-        let downtime = was_up.then(|| milliseconds(since.elapsed()));
-        match (done, returned) {
-            (Ok(()), Ok(returned)) => Ok(Downtime { milliseconds: downtime, service: Some(resumed(returned)) }),
-            (Err(error), Ok(_)) => Err(error),
-            (done, Err(not_back)) => {
-                let work = match done {
-                    Ok(()) => format!("{}: done", self.what),
-                    Err(error) => error.to_string(),
-                };
-                Err(OperationError::NotBack { service: not_back.service, reason: not_back.reason, work: Some(work) })
+        match quiesced.resume() {
+            Ok(returned) => {
+                changed.milliseconds = was_up.then(|| milliseconds(since.elapsed()));
+                changed.service = Some(resumed(returned));
+                Ok(changed)
             }
+            Err(NotBack { service, reason, .. }) => Err(OperationError::NotBack { service, reason, work: Some(done) }),
         }
     }
 
-    fn alone(
-        &self,
-        work: &mut dyn FnMut() -> Result<Option<Replacement>, OperationError>,
-    ) -> Result<(), OperationError> {
-        self.nobody_has_it_open()?;
-        let Some(replacement) = work()? else { return Ok(()) };
-        // It took its time.
-        self.nobody_has_it_open()?;
+    fn alone(&self, change: &mut dyn Change) -> Result<Changed, OperationError> {
+        let mut changed = Changed::default();
+        self.nobody_has_them_open()?;
+        let prepared = change.prepare()?;
+        if prepared.is_empty() {
+            return Ok(changed);
+        }
+        let begun = self.nobody_has_them_open().and_then(|()| self.announce(&prepared));
+        let entry = begun.inspect_err(|_| remove_kept(&prepared))?;
+        match self.move_all(&prepared) {
+            End::Done => {
+                if let Err(error) = entry.remove() {
+                    changed.notices.push(left_in_journal(&error));
+                }
+            }
+            End::TakenBack(error) if entry.remove().is_ok() => {
+                remove_kept(&prepared);
+                return Err(error);
+            }
+            // Where the entry is left, the next who looks would roll it forward.
+            End::TakenBack(error) | End::Interrupted(error) => {
+                let names: Vec<String> = prepared.iter().map(|r| r.target.0.display().to_string()).collect();
+                return Err(OperationError::NotBack {
+                    service: format!("the database {}", names.join(", ")),
+                    reason: format!(
+                        "its replacement was interrupted, and it must not be used before `svc-ctl resume`: {error}"
+                    ),
+                    work: None,
+                });
+            }
+        }
+        let _told_by_the_report = change.placed(&prepared);
+        remove_kept(&prepared);
+        Ok(changed)
+    }
+
+    fn announce(&self, prepared: &[Replacement]) -> Result<OpenEntry, OperationError> {
         let owner = ProcessId::own().map_err(|e| refused(self.what, e.to_string(), FailureKind::Failed))?;
         let entry = Entry {
             version: JOURNAL_VERSION,
@@ -122,73 +201,97 @@ impl Held<'_> {
             created: clock::now_rfc3339(),
             lock_keys: self.lock.keys().cloned().collect(),
             services: Vec::new(),
-            replacements: vec![replacement.clone()],
+            replacements: prepared.to_vec(),
             staging: Vec::new(),
         };
-        let entry = Journal::at(self.context.dirs.journal()).create(entry).during(self.what)?;
-        let done = self.move_in(&replacement);
-        let is_back = || !self.is_open() && replace::roll_back(&replacement).is_ok();
-        match done {
-            Ok(()) => entry.remove().during(self.what),
-            Err(error) if is_back() && entry.remove().is_ok() => Err(error),
-            Err(error) => Err(OperationError::NotBack {
-                service: format!("the database {}", self.database.display()),
-                reason: format!(
-                    "its replacement was interrupted, and it must not be used before `svc-ctl resume`: {error}"
-                ),
-                work: None,
-            }),
+        Journal::at(self.context.dirs.journal()).create(entry).during(self.what)
+    }
+
+    /// All of them, or none where that is possible.
+    fn move_all(&self, prepared: &[Replacement]) -> End {
+        for replacement in prepared {
+            self.context.observer.step(&format!("replacing {}", replacement.target.0.display()));
+            let moved = match replace::roll_forward(replacement) {
+                // It only has to be made durable.
+                Err(_) if replace::is_in_place(replacement) => replace::roll_forward(replacement),
+                other => other,
+            };
+            if let Err(error) = moved.during(self.what) {
+                return if taken_back(prepared) { End::TakenBack(error) } else { End::Interrupted(error) };
+            }
         }
+        End::Done
     }
 
-    fn move_in(&self, replacement: &Replacement) -> Result<(), OperationError> {
-        self.context.observer.step(&format!("replacing {}", self.database.display()));
-        let moved = match replace::roll_forward(replacement) {
-            // It only has to be made durable.
-            Err(_) if replace::is_in_place(replacement) => replace::roll_forward(replacement),
-            other => other,
-        };
-        moved.during(self.what)
+    fn nobody_has_them_open(&self) -> Result<(), OperationError> {
+        self.databases.iter().filter(|database| database.exists()).try_for_each(|database| self.nobody_has(database))
     }
 
-    fn is_open(&self) -> bool {
-        sqlite_locks::openers(self.database).map_or(true, |openers| !openers.is_empty())
-    }
-
-    fn nobody_has_it_open(&self) -> Result<(), OperationError> {
+    fn nobody_has(&self, database: &Path) -> Result<(), OperationError> {
         let unseen =
             |e: String| refused(self.what, format!("can't see who has it open: {e}"), FailureKind::WriteInFlight);
-        let openers = sqlite_locks::openers(self.database).map_err(|e| unseen(e.to_string()))?;
-        let reason = match (openers.first(), sqlite_locks::probe(self.database)) {
-            (Some(opener), _) => format!("process {} has it open", opener.process.pid),
+        let openers = sqlite_locks::openers(database).map_err(|e| unseen(e.to_string()))?;
+        let shown = database.display();
+        let reason = match (openers.first(), sqlite_locks::probe(database)) {
+            (Some(opener), _) => format!("process {} has {shown} open", opener.process.pid),
             // A process that we may not look into, or in another container.
             (None, Ok(WriteState::Writing { pid, .. })) => {
-                format!("it is locked by {}", pid.map_or("somebody".to_owned(), |pid| format!("process {pid}")))
+                format!("{shown} is locked by {}", pid.map_or("somebody".to_owned(), |pid| format!("process {pid}")))
             }
             (None, Ok(WriteState::Unknown { reason })) => reason,
             (None, Ok(WriteState::Idle)) => return Ok(()),
             (None, Err(error)) => return Err(unseen(error.to_string())),
         };
+        let hint = match self.service {
+            Some(service) => format!("it is not of {}: end it, then try again", service.label()),
+            None => "name its service (--unit, --pid-file), so that it is stopped and can't start meanwhile".to_owned(),
+        };
         Err(OperationError::Refused {
             what: self.what.to_owned(),
             reason,
             kind: FailureKind::WriteInFlight,
-            hint: Some(
-                "name its service (--unit, --pid-file), so that it is stopped and can't start meanwhile".to_owned(),
-            ),
+            hint: Some(hint),
         })
     }
 }
 
-/// Takes back what has begun, and says whether all of it is as it was.
-fn taken_back(quiesced: &mut Quiesced<'_>, prepared: Option<&Replacement>) -> bool {
-    if let Some(replacement) = prepared
-        && let Err(error) = replace::roll_back(replacement)
-    {
-        tracing::warn!(%error, target = %replacement.target.0.display(), "the replacement could not be taken back");
-        return false;
+/// Nothing was replaced: the service comes back on what it had.
+fn give_up(quiesced: Quiesced<'_>, staging: &mut Option<OpenEntry>, error: OperationError) -> OperationError {
+    clear(staging);
+    match quiesced.resume() {
+        Ok(_) => error,
+        Err(NotBack { service, reason, .. }) => {
+            OperationError::NotBack { service, reason, work: Some(error.to_string()) }
+        }
     }
-    quiesced.record_replacements(Vec::new()).is_ok()
+}
+
+/// Takes back what has begun, the last first, and says whether all of it is as it was.
+fn taken_back(prepared: &[Replacement]) -> bool {
+    for replacement in prepared.iter().rev() {
+        // Without a service there is no hold: somebody may have begun to use the new one.
+        let is_used = || sqlite_locks::openers(&replacement.target.0).map_or(true, |openers| !openers.is_empty());
+        if replace::is_in_place(replacement) && is_used() {
+            return false;
+        }
+        if let Err(error) = replace::roll_back(replacement) {
+            tracing::warn!(%error, target = %replacement.target.0.display(), "the replacement could not be taken back");
+            return false;
+        }
+    }
+    true
+}
+
+/// The directories in which nothing is kept.
+pub(super) fn remove_kept(prepared: &[Replacement]) {
+    for replacement in prepared {
+        // One that has something in it stays.
+        drop(std::fs::remove_dir(&replacement.kept.0));
+    }
+}
+
+fn left_in_journal(error: &JournalError) -> String {
+    format!("all is in place, but the journal still says that it is being put there ({error}): run `svc-ctl resume`")
 }
 
 pub(super) fn clear(staging: &mut Option<OpenEntry>) {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::check::{copy_of, need_space};
 use super::common::{begin, lock_keys, real_path, refused};
 use super::error::{During, OperationError};
-use super::held::{Downtime, Held, clear};
+use super::held::{Held, clear};
 use super::reference::{self, Backups};
 use super::repair_report::{RepairOutcome, RepairReport, RepairRequest};
 use super::staging;
@@ -97,7 +97,7 @@ pub fn repair(
             service,
             options: &request.service,
             operation: "repair",
-            database: &database,
+            databases: std::slice::from_ref(&database),
             what: &what,
         };
         job.for_real(&held, &mut staging, &mut report)
@@ -223,7 +223,9 @@ impl Job<'_> {
         let mut aside = None;
         let changed = held.change(staging, &mut || {
             let untouched = Untouched::now(self.database).during(self.what)?;
-            let set = sqlite::preserve(self.database, "repair", self.directory, cancel, observer).during(self.what)?;
+            let set = sqlite::preserve(self.database, "repair", self.directory, cancel, observer);
+            // A copy of what somebody changes is none; that is the reason to tell then.
+            let set = set.map_err(|error| untouched.verify().err().unwrap_or(error)).during(self.what)?;
             let set = preserved.insert(set);
             report.preserved = Some(RawPath(set.directory.clone()));
             let repaired = self.repair(&set.path(""))?;
@@ -245,16 +247,16 @@ impl Job<'_> {
             report.outcome = if complete { RepairOutcome::Complete } else { RepairOutcome::PartialReplaced };
             Ok(Some(replacement))
         });
-        let downtime = match (changed, &preserved) {
-            (Ok(downtime), _) => downtime,
+        let changed = match (changed, &preserved) {
+            (Ok(changed), _) => changed,
             (Err(error), Some(set)) => {
                 self.context.observer.notice(&format!("the original is preserved in {}", set.directory.display()));
                 return Err(error);
             }
             (Err(error), None) => return Err(error),
         };
-        let Downtime { milliseconds, service } = downtime;
-        (report.downtime_ms, report.service) = (milliseconds, service);
+        (report.downtime_ms, report.service) = (changed.milliseconds, changed.service);
+        report.notices.extend(changed.notices);
         if let Some(set) = &preserved {
             if let Some(aside) = &aside
                 && let Err(error) = set.take_in(aside, cancel, observer)

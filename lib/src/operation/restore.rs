@@ -1,25 +1,26 @@
 //! Restore: choose, extract and check beside the target, quiesce, keep what is replaced, roll forward, resume.
 
 mod destination;
-mod in_place;
 #[cfg(test)]
 mod tests;
 
 use std::path::PathBuf;
 
 use self::destination::{Destination, Item};
-use self::in_place::Job;
 use super::common::{begin, lock_keys};
 use super::error::{During, OperationError};
+use super::held::{Change, Held, clear, remove_kept};
 use super::request::{RestoreReport, RestoreRequest};
 use super::staging;
 use crate::archive::{Backup, Store};
 use crate::controller::ServiceController;
+use crate::database::sqlite::replace;
 use crate::failure::FailureKind;
-use crate::journal::OpenEntry;
+use crate::journal::Replacement;
 use crate::name::BackupId;
 use crate::quiesce::Context;
 use crate::world::disk::parent_of;
+use crate::world::raw_path::RawPath;
 
 /// Restores a backup's databases, and unpacks its files where the destination is a directory.
 ///
@@ -57,11 +58,27 @@ pub fn restore(
     destination.check_space(&what)?;
     let mut staging = Some(staging::announce(context, &lock, &destination.staging(), &what)?);
     let staged = destination.stage(context, &backup, &what);
-    let job = Job { context, lock: &lock, request, destination: &destination, what: &what };
-    let done = staged.and_then(|()| match service {
-        // Files alone go beside what there is: nobody has to stop for them.
-        Some(service) if !destination.items.is_empty() => job.with_service(service, &mut staging, &mut report),
-        _ => job.without_service(&mut report),
+    let targets: Vec<PathBuf> = destination.items.iter().map(|item| item.target.clone()).collect();
+    let held = Held {
+        context,
+        lock: &lock,
+        service,
+        options: &request.service,
+        operation: "restore",
+        databases: &targets,
+        what: &what,
+    };
+    let done = staged.and_then(|()| {
+        let mut placing = Placing { destination: &destination, what: &what, report: &mut report };
+        if targets.is_empty() {
+            // Files alone go beside what there is: nobody has to stop for them.
+            let _told_by_the_report = placing.placed(&[]);
+            return Ok(());
+        }
+        let changed = held.change(&mut staging, &mut placing)?;
+        (report.downtime_ms, report.service) = (changed.milliseconds, changed.service);
+        report.notices.extend(changed.notices);
+        Ok(())
     });
     // What an interrupted replacement still needs stays: resume finishes that first.
     clear(&mut staging);
@@ -104,17 +121,48 @@ fn choose(
     }
 }
 
+/// The backup's databases take the place of what is there.
+struct Placing<'a> {
+    destination: &'a Destination,
+    what: &'a str,
+    report: &'a mut RestoreReport,
+}
+
+impl Change for Placing<'_> {
+    fn prepare(&mut self) -> Result<Vec<Replacement>, OperationError> {
+        let mut prepared = Vec::new();
+        for item in &self.destination.items {
+            let kept = kept_dir(item, &self.report.backup);
+            match replace::prepare(&item.target, &item.staged, &kept).during(self.what) {
+                Ok(replacement) => prepared.push(replacement),
+                Err(error) => {
+                    drop(std::fs::remove_dir(&kept));
+                    remove_kept(&prepared);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(prepared)
+    }
+
+    fn placed(&mut self, prepared: &[Replacement]) -> String {
+        let report = &mut *self.report;
+        report.restored = self.destination.items.iter().map(|item| RawPath(item.target.clone())).collect();
+        let replaced = prepared.iter().filter(|replacement| !replacement.old.is_empty());
+        report.kept = replaced.map(|replacement| replacement.kept.clone()).collect();
+        self.destination.complete(report);
+        format!("{} is in place; what it replaced is in {}", report.backup, shown(&report.kept))
+    }
+}
+
+fn shown(paths: &[RawPath]) -> String {
+    let texts: Vec<String> = paths.iter().map(|path| path.0.display().to_string()).collect();
+    if texts.is_empty() { "nothing".to_owned() } else { texts.join(", ") }
+}
+
 /// With random digits: two restores of one backup within a second must not keep two databases in one place.
 fn kept_dir(item: &Item, id: &BackupId) -> PathBuf {
     let mut name = item.target.file_name().unwrap_or_default().to_os_string();
     name.push(format!(".svckit-kept-{}-{id}", BackupId::fresh()));
     parent_of(&item.target).join(name)
-}
-
-fn clear(staging: &mut Option<OpenEntry>) {
-    if let Some(entry) = staging.take()
-        && let Err(error) = staging::clear(entry)
-    {
-        tracing::warn!(%error, "the staging could not be cleared; the next resume does");
-    }
 }

@@ -61,7 +61,7 @@ pub fn undo(
         service,
         options: &request.service,
         operation: "undo",
-        database: &database,
+        databases: std::slice::from_ref(&database),
         what: &what,
     };
     let made = DirBuilder::new().mode(0o700).create(&directory).at("create the directory", &directory);
@@ -74,7 +74,8 @@ pub fn undo(
         };
         held.change(&mut staging, &mut || {
             let untouched = Untouched::now(&database).during(what.as_str())?;
-            let before = sqlite::preserve(&database, "undo", &directory, cancel, observer).during(what.as_str())?;
+            let before = sqlite::preserve(&database, "undo", &directory, cancel, observer);
+            let before = before.map_err(|error| untouched.verify().err().unwrap_or(error)).during(what.as_str())?;
             report.preserved = Some(RawPath(before.directory.clone()));
             untouched.verify().during(what.as_str())?;
             let kept = before.directory.join(format!("replaced-{}", BackupId::fresh()));
@@ -84,8 +85,9 @@ pub fn undo(
         })
     });
     clear(&mut staging);
-    let downtime = changed?;
-    (report.downtime_ms, report.service, report.done) = (downtime.milliseconds, downtime.service, true);
+    let changed = changed?;
+    (report.downtime_ms, report.service, report.done) = (changed.milliseconds, changed.service, true);
+    report.notices.extend(changed.notices);
     if let Some((before, kept)) = replaced
         && let Err(error) = before.take_in(&kept, cancel, observer)
     {
