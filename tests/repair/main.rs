@@ -6,9 +6,12 @@
     reason = "a story that can't go on has failed: the panic is its report"
 )]
 
+mod from_backup;
 mod patient;
 mod running;
+mod starters;
 
 fn main() -> std::process::ExitCode {
-    svckit_testbed::stories::run(running::STORIES)
+    let all = [running::STORIES, starters::STORIES, from_backup::STORIES].concat();
+    svckit_testbed::stories::run(&all)
 }

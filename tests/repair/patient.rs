@@ -14,6 +14,12 @@ pub(crate) const NOTES: i64 = 20_000;
 pub(crate) fn start(name: &str, recipe: Recipe) -> Unit {
     let unit = recipe.start(name);
     unit.systemctl("stop").expect(0);
+    add_notes(&unit);
+    unit
+}
+
+/// Adds the table while nobody runs.
+pub(crate) fn add_notes(unit: &Unit) {
     let connection = Connection::open(&unit.databases[0]).unwrap();
     connection
         .execute_batch(&format!(
@@ -23,7 +29,6 @@ pub(crate) fn start(name: &str, recipe: Recipe) -> Unit {
         ))
         .unwrap();
     connection.close().unwrap();
-    unit
 }
 
 /// Zeroes pages of an object while nobody runs, and starts the service again: how many rows were on them.
