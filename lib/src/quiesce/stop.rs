@@ -285,19 +285,17 @@ fn judge(controller: &(dyn ServiceController + '_), state: &ServiceState) -> Res
 
 /// No other process has one of these open: only then are they at rest.
 pub(crate) fn prove_closed(service: &dyn ServiceController, databases: &[PathBuf]) -> Result<(), StopError> {
-    for database in databases.iter().filter(|path| path.exists()) {
-        let openers = sqlite_locks::openers(database)
-            .map_err(|e| StopError::Guard { service: service.label(), reason: e.to_string() })?;
-        if let Some(opener) = openers.first() {
-            return Err(StopError::StillOpen {
-                database: database.clone(),
-                pid: opener.process.pid,
-                name: process_name(opener.process.pid),
-                service: service.label(),
-            });
-        }
+    let openers = sqlite_locks::openers_of(databases)
+        .map_err(|e| StopError::Guard { service: service.label(), reason: e.to_string() })?;
+    match openers.first() {
+        None => Ok(()),
+        Some((index, opener)) => Err(StopError::StillOpen {
+            database: databases[*index].clone(),
+            pid: opener.process.pid,
+            name: process_name(opener.process.pid),
+            service: service.label(),
+        }),
     }
-    Ok(())
 }
 
 fn process_name(pid: i32) -> String {

@@ -35,7 +35,7 @@ pub use error::LocksError;
 pub use fence::Fence;
 pub use filesystem::{locks_are_local, side_file};
 pub use journal_file::has_content;
-pub use opened::{OpenDatabase, Opener, databases_open_in, openers};
+pub use opened::{OpenDatabase, Opener, databases_open_in, openers, openers_of};
 pub use probe::{WriteState, probe};
 pub use together::{Wanted, lock_together};
 pub use watch::Watch;

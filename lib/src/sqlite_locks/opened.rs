@@ -41,10 +41,21 @@ const SIDE_FILES: [&str; 3] = ["-wal", "-shm", "-journal"];
 /// # Errors
 /// When /proc can't be listed.
 pub fn openers(database: &Path) -> std::io::Result<Vec<Opener>> {
-    let mut wanted = BTreeSet::new();
-    for path in std::iter::once(database.to_owned()).chain(SIDE_FILES.map(|suffix| side_file(database, suffix))) {
-        if let Ok(metadata) = std::fs::metadata(&path) {
-            wanted.insert(FileId { device: metadata.dev(), inode: metadata.ino() });
+    Ok(openers_of(&[database])?.into_iter().map(|(_, opener)| opener).collect())
+}
+
+/// The same for several databases, with one look at /proc. Each opener comes with the index of its database.
+///
+/// # Errors
+/// When /proc can't be listed.
+pub fn openers_of<P: AsRef<Path>>(databases: &[P]) -> std::io::Result<Vec<(usize, Opener)>> {
+    let mut wanted = BTreeMap::new();
+    for (index, database) in databases.iter().enumerate() {
+        let database = database.as_ref();
+        for path in std::iter::once(database.to_owned()).chain(SIDE_FILES.map(|suffix| side_file(database, suffix))) {
+            if let Ok(metadata) = std::fs::metadata(&path) {
+                wanted.insert(FileId { device: metadata.dev(), inode: metadata.ino() }, index);
+            }
         }
     }
     let own = rustix::process::getpid().as_raw_nonzero().get();
@@ -60,10 +71,12 @@ pub fn openers(database: &Path) -> std::io::Result<Vec<Opener>> {
             continue;
         }
         let mut seen = BTreeSet::new();
-        each_file(pid, |path, metadata| {
+        each_file(pid, |link, metadata| {
             let id = FileId { device: metadata.dev(), inode: metadata.ino() };
-            if wanted.contains(&id) {
-                seen.insert((path, id));
+            if let Some(index) = wanted.get(&id)
+                && let Ok(path) = std::fs::read_link(link)
+            {
+                seen.insert((*index, path, id));
             }
         })?;
         if seen.is_empty() {
@@ -71,7 +84,8 @@ pub fn openers(database: &Path) -> std::io::Result<Vec<Opener>> {
         }
         // One that ended meanwhile has nothing open any more.
         if let Some(process) = ProcessId::of(pid)? {
-            found.extend(seen.into_iter().map(|(path, id)| Opener { process: process.clone(), path, id }));
+            let opener = |(index, path, id)| (index, Opener { process: process.clone(), path, id });
+            found.extend(seen.into_iter().map(opener));
         }
     }
     Ok(found)
@@ -92,7 +106,8 @@ pub fn databases_open_in(processes: &[ProcessId]) -> std::io::Result<Vec<OpenDat
             }
             continue;
         }
-        each_file(process.pid, |path, metadata| {
+        each_file(process.pid, |link, metadata| {
+            let Ok(path) = std::fs::read_link(link) else { return };
             let bytes = path.as_os_str().as_bytes();
             let side = ["-wal", "-journal"].iter().find_map(|suffix| bytes.strip_suffix(suffix.as_bytes()));
             let (path, side) = match side {
@@ -140,9 +155,9 @@ fn is_standard_stream(path: &Path) -> bool {
     (0..=2).any(|fd| FileId::of(Path::new(&format!("/proc/self/fd/{fd}"))).is_ok_and(|stream| stream == id))
 }
 
-/// Calls `each` with every regular file that the process has open, as often as it has it open. One that is gone, or
-/// that we may not look into, has none that we could see.
-fn each_file(pid: i32, mut each: impl FnMut(PathBuf, &std::fs::Metadata)) -> std::io::Result<()> {
+/// Calls `each` with every regular file that the process has open, as often as it has it open, by its link in
+/// /proc/PID/fd. One that is gone, or that we may not look into, has none that we could see.
+fn each_file(pid: i32, mut each: impl FnMut(&Path, &std::fs::Metadata)) -> std::io::Result<()> {
     let is_unseen = |error: &std::io::Error| is_gone(error) || error.kind() == std::io::ErrorKind::PermissionDenied;
     let listing = match std::fs::read_dir(format!("/proc/{pid}/fd")) {
         Err(error) if is_unseen(&error) => return Ok(()),
@@ -153,10 +168,10 @@ fn each_file(pid: i32, mut each: impl FnMut(PathBuf, &std::fs::Metadata)) -> std
             Err(error) if is_unseen(&error) => return Ok(()),
             other => other?.path(),
         };
-        if let (Ok(metadata), Ok(path)) = (std::fs::metadata(&link), std::fs::read_link(&link))
+        if let Ok(metadata) = std::fs::metadata(&link)
             && metadata.is_file()
         {
-            each(path, &metadata);
+            each(&link, &metadata);
         }
     }
     Ok(())

@@ -17,7 +17,7 @@ use super::SystemdUnit;
 use super::dropin::{self, Life};
 use super::properties::Properties;
 use super::shield::Shield;
-use crate::controller::{Activity, ControllerError};
+use crate::controller::{Activity, ControllerError, ServiceController};
 use crate::world::disk::DiskError;
 
 /// The unit that finishes or undoes at boot what a power cut interrupted.
@@ -92,12 +92,13 @@ impl SystemdUnit {
 
     pub(super) fn take_shield_off(&self) -> Result<(), ControllerError> {
         const ACTION: &str = "take the shield from";
-        self.remove_shield(ACTION, &self.unit(ACTION)?)?.and_then(|| self.reload(ACTION))
+        self.remove_shield(ACTION, Some(&self.unit(ACTION)?))?.and_then(|| self.reload(ACTION))
     }
 
-    fn remove_shield(&self, action: &'static str, unit: &Properties) -> Result<Removed, ControllerError> {
+    /// `unit` is needed only where the shield's file is gone: systemd may know it still.
+    fn remove_shield(&self, action: &'static str, unit: Option<&Properties>) -> Result<Removed, ControllerError> {
         let path = self.paths.shield();
-        let known = has_drop_in(unit, &path);
+        let known = unit.is_some_and(|unit| has_drop_in(unit, &path));
         let held = self.paths.held(Life::UntilReboot).is_some_and(|held| held.symlink_metadata().is_ok());
         let hold = self.paths.hold(Life::UntilReboot).filter(|_| !held);
         let hold_is_left = hold.as_ref().is_some_and(|hold| hold.symlink_metadata().is_ok());
@@ -117,10 +118,12 @@ impl SystemdUnit {
     /// what it takes away means nothing to a unit that does not run.
     pub(super) fn take_both_off(&self) -> Result<(), ControllerError> {
         const ACTION: &str = "release";
-        let unit = self.unit(ACTION);
+        // With the shield's file in place systemd reads the unit anew, whatever it knows now: it need not be asked.
+        let shielded = self.paths.shield().symlink_metadata().is_ok();
+        let unit = if shielded { None } else { Some(self.unit(ACTION)) };
         // In this order the shield takes what is left of the hold along.
-        let hold = self.remove_hold(ACTION, unit.as_ref().ok())?;
-        let shield = unit.and_then(|unit| self.remove_shield(ACTION, &unit));
+        let hold = self.remove_hold(ACTION, unit.as_ref().and_then(|unit| unit.as_ref().ok()))?;
+        let shield = unit.transpose().and_then(|unit| self.remove_shield(ACTION, unit.as_ref()));
         let shield = shield.unwrap_or_else(|error| Removed { must_reload: false, outcome: Err(error) });
         let both =
             Removed { must_reload: hold.must_reload || shield.must_reload, outcome: hold.outcome.and(shield.outcome) };
@@ -128,10 +131,22 @@ impl SystemdUnit {
     }
 
     /// With a stop under way, taking the settings away means that systemd finds its old timeout long over, and kills.
-    fn refuse_while_stopping(&self, action: &'static str, unit: &Properties) -> Result<(), ControllerError> {
-        if self.processes_of(unit)?.is_empty() {
+    fn refuse_while_stopping(&self, action: &'static str, unit: Option<&Properties>) -> Result<(), ControllerError> {
+        let processes = match unit {
+            Some(unit) => self.processes_of(unit)?,
+            None => self.processes()?,
+        };
+        if processes.is_empty() {
             return Ok(());
         }
+        let looked_at;
+        let unit = match unit {
+            Some(unit) => unit,
+            None => {
+                looked_at = self.unit(action)?;
+                &looked_at
+            }
+        };
         let state = super::state::state_of(unit).map_err(|error| self.failed_io(action, &error))?;
         let stops = match unit.job() {
             Some(job) => self.stops_by_job(&job),
@@ -236,12 +251,10 @@ impl SystemdUnit {
     }
 
     pub(super) fn refused(&self, action: &'static str, reason: String) -> ControllerError {
-        use crate::controller::ServiceController;
         ControllerError::Unsafe { action, service: self.label(), reason }
     }
 
     fn disk(&self, action: &'static str, error: DiskError) -> ControllerError {
-        use crate::controller::ServiceController;
         let (service, reason) = (self.label(), error.to_string());
         match error.source.kind() {
             std::io::ErrorKind::PermissionDenied => ControllerError::Permission { action, service, reason },
