@@ -96,6 +96,11 @@ account has, table by table, how many rows are the backup's and how many of thos
 without that proof a row may have been changed or deleted since, the exit status is 13, and the original is replaced all \
 the same, since naming the strategy is the agreement.
 
+What only the service's own SQLite can build (an index in the order of its collation, the words of its tokenizer, a \
+stored column that its function computes) is built by its own program where one is known: --sqlite-program, \
+sqlite-program in svckit.toml, or the profile. It works on a copy, on one statement each, and its result must be whole for \
+both readers and for the program itself. Else the report says what is missing, and the repair is one in part.
+
 Damage within a value that no index covers can't be seen by anybody.";
 
 /// The options of `repair`.
@@ -122,6 +127,10 @@ pub struct RepairArgs {
     /// Its name in the store [default: whichever has backups of this path]
     #[arg(long, value_name = "NAME", requires = "from")]
     pub target: Option<TargetName>,
+    /// The service's own build of sqlite3, which makes what only it can (indices in the order of its collations, the words
+    /// of its tokenizers) on a copy [default: that of its profile, or of the configuration]
+    #[arg(long, value_name = "PATH")]
+    pub sqlite_program: Option<PathBuf>,
     /// How it is repaired
     #[arg(long, value_name = "WORD", default_value = "auto")]
     pub strategy: StrategyArg,

@@ -1,10 +1,11 @@
 //! `svc-repair repair`, `undo` and `list`.
 
 use std::fmt::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use svckit::FailureKind;
 use svckit::database::sqlite::repair::{Accounting, Step};
+use svckit::discover::Target;
 use svckit::operation::{
     self, ListedSet, ReferenceRequest, RepairOutcome, RepairReport, RepairRequest, ServiceOptions, UndoReport,
     UndoRequest,
@@ -47,6 +48,7 @@ pub(super) fn repair(app: &App, args: &RepairArgs) -> Result<Outcome, ToolError>
             StrategyArg::Restore => Some(Step::Restore),
         },
         reference,
+        sqlite_program: sqlite_program(app, args)?,
         accept_loss: args.accept_loss,
         dry_run: args.dry_run,
         hold_max: HOLD_MAX,
@@ -63,17 +65,33 @@ fn reference(app: &App, args: &RepairArgs) -> Result<Option<ReferenceRequest>, T
         let store = service::absolute(store)?;
         return Ok(Some(ReferenceRequest { store, target: args.target.clone(), optional: false }));
     }
-    let real = |path: &Path| std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let database = real(&service::absolute(&args.path)?);
-    let targets = dirs::discovery(app.config.as_deref())?.targets();
-    let has_it = targets.into_iter().filter_map(|(_, target)| target.ok());
-    let found = has_it.filter(|target| target.sqlite.iter().any(|path| real(path) == database));
-    let mut stores = found.filter_map(|target| target.store.map(|store| (store, target.name)));
+    let mut stores = targets_with(app, args)?.into_iter().filter_map(|target| Some((target.store?, target.name)));
     Ok(stores.next().map(|(store, name)| ReferenceRequest {
         store,
         target: Some(name),
         optional: args.strategy != StrategyArg::Restore,
     }))
+}
+
+/// The program that was named, else that of the service, or of the target which has this database.
+fn sqlite_program(app: &App, args: &RepairArgs) -> Result<Option<PathBuf>, ToolError> {
+    if let Some(program) = &args.sqlite_program {
+        return Ok(Some(service::absolute(program)?));
+    }
+    if let Some(name) = &args.service.service_name
+        && let Some(program) = dirs::discovery(app.config.as_deref())?.service(name)?.sqlite_program
+    {
+        return Ok(Some(program));
+    }
+    Ok(targets_with(app, args)?.into_iter().find_map(|target| target.sqlite_program))
+}
+
+fn targets_with(app: &App, args: &RepairArgs) -> Result<Vec<Target>, ToolError> {
+    let real = |path: &Path| std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let database = real(&service::absolute(&args.path)?);
+    let targets = dirs::discovery(app.config.as_deref())?.targets();
+    let known = targets.into_iter().filter_map(|(_, target)| target.ok());
+    Ok(known.filter(|target| target.sqlite.iter().any(|path| real(path) == database)).collect())
 }
 
 pub(super) fn undo(app: &App, args: &UndoArgs) -> Result<Outcome, ToolError> {

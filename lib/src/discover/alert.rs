@@ -1,19 +1,18 @@
 //! Telling somebody how a run went: a command after a failure, and pings as healthchecks.io understands them.
 
 use std::io::Write;
-use std::os::fd::AsFd;
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use crate::failure::{Failure, FailureKind};
-use crate::world::{Pidfd, ProcessId, StopSignal, wait};
+use crate::world::program::wait_for;
 
 /// How long one ping may take, name resolution and handshake included.
 const PING_WAIT_MAX: Duration = Duration::from_secs(10);
 /// How long the command may run; after that it is asked to end.
 const COMMAND_WAIT_MAX: Duration = Duration::from_secs(60);
-/// How long it may take to end when asked.
-const COMMAND_END_MAX: Duration = Duration::from_secs(5);
+/// How long curl may take beyond that.
+const CURL_END_MAX: Duration = Duration::from_secs(5);
 
 /// What is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,7 +89,7 @@ fn ping_by_curl(address: &str) -> Result<(), String> {
     let config = format!("url = \"{address}\"\nsilent\nfail\ngloboff\nproto = \"=https\"\nmax-time = {seconds}\n");
     // A curl that ended without reading says why by its status.
     let _read_or_ended = child.stdin.take().map(|mut stdin| stdin.write_all(config.as_bytes()));
-    match wait_for(child, PING_WAIT_MAX + COMMAND_END_MAX).map_err(|error| error.kind().to_string())? {
+    match wait_for(child, PING_WAIT_MAX + CURL_END_MAX, None).map_err(|error| error.kind().to_string())? {
         None => Err("curl did not end".to_owned()),
         Some(status) if status.success() => Ok(()),
         Some(status) => Err(format!("curl ended with {status}; curl(1) tells what that means")),
@@ -137,26 +136,11 @@ pub fn run_on_failure(argv: &[String], target: &str, reason: &str) -> Result<(),
         .stdout(Stdio::null())
         .spawn()
         .map_err(|error| failed(format!("can't be started: {error}")))?;
-    match wait_for(child, COMMAND_WAIT_MAX).map_err(|error| failed(format!("can't be waited for: {error}")))? {
+    match wait_for(child, COMMAND_WAIT_MAX, None).map_err(|error| failed(format!("can't be waited for: {error}")))? {
         None => Err(failed(format!("did not end in {}", humantime::format_duration(COMMAND_WAIT_MAX)))),
         Some(status) if status.success() => Ok(()),
         Some(status) => Err(failed(format!("ended with {status}"))),
     }
-}
-
-/// Waits for a child, at most so long; one that does not end is asked to, and left alone. `None`: it did not end.
-fn wait_for(mut child: Child, bound: Duration) -> std::io::Result<Option<ExitStatus>> {
-    // Our own child that nobody has waited for yet keeps its pid.
-    let pid = i32::try_from(child.id()).map_err(std::io::Error::other)?;
-    let pidfd = ProcessId::of(pid)?.map(|id| Pidfd::open(&id)).transpose()?.flatten();
-    let Some(pidfd) = pidfd else { return child.wait().map(Some) };
-    let ended = |bound| wait::readable(&[pidfd.as_fd()], Instant::now() + bound).map(|ready| !ready.is_empty());
-    if !ended(bound)? {
-        pidfd.signal(StopSignal::Term)?;
-        ended(COMMAND_END_MAX)?;
-        return child.try_wait().map(|_| None);
-    }
-    child.wait().map(Some)
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@
 //! stop = { timeout = "90s", signals = [{ signal = "SIGINT", after = "30s" }], last-resort = "never" }
 //! retention = { last = 7, daily = 14, weekly = 8 }
 //! ping = "https://hc-ping.com/..."
+//! sqlite-program = "/usr/lib/notes/notes-sqlite"   # its own build of sqlite3: a repair has it make what only it can
 //!
 //! [target.plex]                      # the name of a profile: only what differs from it
 //! store = "/srv/plex"
@@ -49,6 +50,7 @@ pub(super) struct Settings {
     pub(super) stop: Option<StopSettings>,
     pub(super) retention: Option<Retention>,
     pub(super) alerts: Alerts,
+    pub(super) sqlite_program: Option<PathBuf>,
 }
 
 /// A configuration file, read and found valid.
@@ -151,6 +153,7 @@ pub(super) fn read_shared(table: &Table<'_, '_>) -> Settings {
         stop: table.table("stop", "stop = { timeout = \"90s\" }").map(|stop| read_stop(stop)),
         retention: table.table("retention", "retention = { last = 7, daily = 14 }").map(|keep| read_retention(keep)),
         alerts: Alerts { on_failure: read_command(table, "on-failure"), ping: read_ping(table) },
+        sqlite_program: table.path("sqlite-program", "/usr/lib/notes/notes-sqlite"),
         ..Settings::default()
     }
 }

@@ -22,6 +22,7 @@ ready = ["http:http://127.0.0.1:8080/health;timeout=90s"]
 stop = { timeout = "2m", signals = [{ signal = "SIGINT", after = "30s" }], last-resort = "never" }
 retention = { last = 7, daily = 14 }
 ping = "https://hc-ping.com/12345678"
+sqlite-program = "/usr/lib/notes/notes-sqlite"
 
 [target.mail]
 service = "mailbox"
@@ -47,6 +48,7 @@ fn everything_that_the_manual_shows_is_read() {
     assert_eq!(notes.stop.timeout, Some(std::time::Duration::from_secs(120)));
     assert_eq!(notes.stop.signals, [(StopSignal::Int, std::time::Duration::from_secs(30))]);
     assert_eq!(notes.retention, Some(Retention { last: 7, daily: 14, ..Retention::default() }));
+    assert_eq!(notes.sqlite_program.as_deref(), Some(Path::new("/usr/lib/notes/notes-sqlite")));
     let mail = discovery.target("mail").unwrap();
     assert!(matches!(mail.service, Some(ServiceRef::PidFile(path, Some(_))) if path == Path::new("/run/mailbox.pid")));
     assert!(discovery.service("mailbox").unwrap().sqlite.is_empty());

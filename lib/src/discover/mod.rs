@@ -161,6 +161,7 @@ impl Discovery {
                 on_failure: first(&layers, |layer| layer.alerts.on_failure.as_ref()),
                 ping: first(&layers, |layer| layer.alerts.ping.as_ref()),
             },
+            sqlite_program: first(&layers, |layer| layer.sqlite_program.as_ref()),
             from_profile: own.is_none(),
             name,
         }

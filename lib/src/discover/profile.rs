@@ -150,6 +150,9 @@ mod tests {
             assert!(!profile.units.is_empty() && !profile.images.is_empty(), "{name}");
             let ready = profile.settings.ready.as_ref().unwrap();
             assert!(ready.iter().all(|check| check.parse::<crate::ready::ReadyCheck>().is_ok()), "{name}");
+            let own = profile.settings.sqlite_program.as_deref();
+            assert_eq!(own.is_some(), name == "plex", "{name}");
+            assert!(own.is_none_or(Path::is_absolute), "{name}");
             for place in &profile.places {
                 assert!(!place.sqlite.is_empty() && place.sqlite.iter().all(|path| path.is_relative()), "{name}");
                 assert!(place.root.is_absolute() || place.root.starts_with("~"), "{name}");

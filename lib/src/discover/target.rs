@@ -99,6 +99,9 @@ pub struct Target {
     pub retention: Option<Retention>,
     /// Who is told.
     pub alerts: Alerts,
+    /// The service's own build of the sqlite3 program, for what only it can make in a repair. Not looked at before it is
+    /// needed.
+    pub sqlite_program: Option<PathBuf>,
     /// Whether it comes from a profile that nobody configured.
     pub from_profile: bool,
 }

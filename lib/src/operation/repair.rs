@@ -40,6 +40,7 @@ const COPIES_MAX: u64 = 4;
 ///     service: options,
 ///     only: None,
 ///     reference: None,
+///     sqlite_program: None,
 ///     accept_loss: false,
 ///     dry_run: false,
 ///     hold_max: std::time::Duration::from_secs(2),
@@ -71,7 +72,8 @@ pub fn repair(
     };
     let restores = request.only == Some(Step::Restore);
     let of_backup = backups.as_ref().filter(|_| restores).map_or(0, |backups| backups.bytes() * 2);
-    need_space(crate::world::disk::parent_of(&database), bytes * COPIES_MAX + of_backup, &what)?;
+    let copies = COPIES_MAX + u64::from(request.sqlite_program.is_some());
+    need_space(crate::world::disk::parent_of(&database), bytes * copies + of_backup, &what)?;
     let directories = [directory.clone()];
     let mut staging = Some(staging::announce_for("repair", context, &lock, &directories, &what)?);
     let made = DirBuilder::new().mode(0o700).create(&directory).at("create the directory", &directory);
@@ -278,6 +280,7 @@ impl Job<'_> {
             copy,
             work: &work,
             reference: self.reference.as_deref(),
+            program: self.request.sqlite_program.as_deref(),
             only: self.request.only,
             cancel: &self.context.cancel,
             observer: self.context.observer.as_ref(),

@@ -24,6 +24,8 @@ pub struct RepairRequest {
     /// Where backups of it are: where its definitions are damaged, those of the newest stand in for them. Rows of it are
     /// taken by [`Step::Restore`] alone.
     pub reference: Option<ReferenceRequest>,
+    /// The service's own sqlite program, an absolute path: for what only it can build.
+    pub sqlite_program: Option<PathBuf>,
     /// Also replace the original by a database that is whole and not complete.
     pub accept_loss: bool,
     /// Do it on copies, and leave service and original alone.

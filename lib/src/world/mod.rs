@@ -8,6 +8,7 @@ pub mod dirs;
 pub mod disk;
 pub(crate) mod inherited;
 pub mod process;
+pub(crate) mod program;
 pub mod raw_path;
 pub mod wait;
 

@@ -68,7 +68,13 @@ impl DeepReport {
 pub fn deep(copy: &Path, cancel: &Cancel, observer: &dyn Observer) -> Result<DeepReport, SqliteError> {
     let mut report = DeepReport::default();
     let closed = match opened(copy, &mut report)? {
-        Some(Ok(stubs)) => return ask(copy, &stubs, report, cancel, observer),
+        Some(Ok(stubs)) => match ask(copy, &stubs, report.clone(), cancel, observer) {
+            // A tokenizer is looked for when its words are: by then the check runs.
+            Err(SqliteError::Sqlite { source, .. }) if is_plain(&source) => {
+                format!("a full-text index can't be opened here: {source}")
+            }
+            other => return other,
+        },
         Some(Err(closed)) => closed,
         None => return Ok(report),
     };
@@ -185,6 +191,11 @@ fn foreign_keys(connection: &Connection, report: &mut DeepReport) -> rusqlite::R
         }
         other => other,
     }
+}
+
+/// SQLITE_ERROR: something in the schema can't be used.
+fn is_plain(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(rusqlite::ErrorCode::Unknown)
 }
 
 fn is_damage(error: &rusqlite::Error) -> bool {

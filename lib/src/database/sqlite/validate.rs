@@ -33,7 +33,7 @@ use super::facts::{self, DatabaseFacts};
 use super::header::identify;
 use super::own::{beside, open_still};
 use super::pages::{CheckOptions, Finding, Loss, check};
-use super::stubs::{self, Schema};
+use super::stubs::{self, Schema, Stubs};
 use crate::progress::{Cancel, Observer};
 
 /// Findings beyond this many tell nothing more.
@@ -76,43 +76,51 @@ pub fn validate(copy: &Path, cancel: &Cancel, observer: &dyn Observer) -> Result
     let (tables, virtual_tables) = damaged(facts::tables(&connection, copy))?;
     drop(connection);
 
-    let (stubs, without_virtual) = match damaged(stubs::find(copy))? {
-        Schema::Opens(stubs) => (stubs, None),
-        Schema::Closed(error) => {
+    let run = |checked: &Path, stubs: &Stubs, whole: bool, facts: &DatabaseFacts| {
+        let mut jobs = VecDeque::new();
+        // What every page says is known already; without the service's own functions the rest of it is asked at once.
+        if !whole || !facts.remarks.is_empty() {
+            jobs.push_back(Job::Structure);
+        }
+        if whole {
+            jobs.push_back(Job::ForeignKeys);
+            jobs.extend(virtual_tables.iter().cloned().map(Job::Virtual));
+        }
+        jobs.extend(tables.iter().cloned().map(|name| if whole { Job::Table(name) } else { Job::Count(name) }));
+        jobs::run(checked, stubs, jobs, cancel, observer)
+    };
+    let attempt = match damaged(stubs::find(copy))? {
+        Schema::Opens(stubs) => match run(copy, &stubs, stubs.is_empty(), &facts) {
+            // A tokenizer of the service's own is looked for when its words are.
+            Err(SqliteError::Sqlite { source, .. }) if is_plain(&source) && !virtual_tables.is_empty() => Err(source),
+            answers => Ok((stubs.names(), stubs.is_empty(), answers?)),
+        },
+        Schema::Closed(error) => Err(error),
+    };
+    let (missing, whole, answers) = match attempt {
+        Ok(done) => done,
+        Err(error) => {
             observer.notice(&format!("checking {} without its virtual tables: {error}", copy.display()));
             facts.without.push(format!("virtual tables: {error}"));
             let scratch = Scratch::without_virtual_tables(copy, cancel, observer)?;
             // What else is missing shows only now.
             match damaged(stubs::find(&scratch.path))? {
-                Schema::Opens(stubs) => (stubs, Some(scratch)),
+                Schema::Opens(stubs) => (stubs.names(), false, run(&scratch.path, &stubs, false, &facts)?),
                 Schema::Closed(source) => {
                     return Err(corrupt_or(SqliteError::Sqlite { action: "open", path: copy.to_owned(), source }));
                 }
             }
         }
     };
-    facts.without.extend(stubs.names());
-    let whole = stubs.is_empty() && without_virtual.is_none();
-    let checked = without_virtual.as_ref().map_or(copy, |scratch| scratch.path.as_path());
-
-    let mut jobs = VecDeque::new();
-    // What every page says is known already; without the service's own functions the rest of it is asked at once.
-    if !whole || !facts.remarks.is_empty() {
-        jobs.push_back(Job::Structure);
-    }
-    if whole {
-        jobs.push_back(Job::ForeignKeys);
-        jobs.extend(virtual_tables.into_iter().map(Job::Virtual));
-    }
-    jobs.extend(tables.into_iter().map(|name| if whole { Job::Table(name) } else { Job::Count(name) }));
-    let answers = jobs::run(checked, &stubs, jobs, cancel, observer)?;
+    facts.without.extend(missing);
     if !answers.findings.is_empty() {
         return Err(corrupt(answers.findings));
     }
     rungs.push("structure".to_owned());
-    if whole {
+    if whole && answers.not_judged.is_empty() {
         rungs.push("integrity".to_owned());
     }
+    facts.without.extend(answers.not_judged);
     if answers.violations == Some(0) {
         rungs.push("foreign-keys".to_owned());
     }
@@ -160,6 +168,11 @@ fn corrupt_or(error: SqliteError) -> SqliteError {
 
 fn damaged<T>(result: Result<T, SqliteError>) -> Result<T, SqliteError> {
     result.map_err(corrupt_or)
+}
+
+/// SQLITE_ERROR: something in the schema can't be used.
+fn is_plain(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(rusqlite::ErrorCode::Unknown)
 }
 
 fn is_damage(error: &rusqlite::Error) -> bool {

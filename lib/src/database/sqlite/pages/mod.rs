@@ -56,5 +56,6 @@ pub use node::{Cell, Node, NodeKind, Payload};
 pub use record::{Value, Values, text};
 pub use schema::{Object, ObjectKind, Schema};
 pub use shape::{Column, IndexField, IndexShape, TableShape};
+pub(super) use sql::is_one_statement;
 pub use tree::{GoOn, Met};
 pub use view::{Consistency, View};

@@ -74,6 +74,15 @@ pub(super) fn tokens(sql: &str) -> Option<Vec<Token>> {
     Some(found)
 }
 
+/// Whether the text is one statement that ends with it, or before a last semicolon.
+pub(in super::super) fn is_one_statement(sql: &str) -> bool {
+    let ends = |tokens: Vec<Token>| {
+        let at = tokens.iter().position(|token| *token == Token::Sign(';'));
+        !tokens.is_empty() && at.is_none_or(|at| at > 0 && at + 1 == tokens.len())
+    };
+    tokens(sql).is_some_and(ends) && sql.starts_with(|c: char| c.is_ascii_alphabetic())
+}
+
 fn is_word(c: char) -> bool {
     c.is_ascii_alphanumeric() || c == '_' || c == '$' || !c.is_ascii()
 }
@@ -136,5 +145,16 @@ mod tests {
         ];
         assert_eq!(found, expected);
         assert_eq!(tokens("'open"), None);
+    }
+
+    #[test]
+    fn one_statement_is_told_from_several_and_from_a_command() {
+        for one in ["CREATE INDEX a ON b(c)", "REINDEX \"a;b\";", "SELECT ';' -- ; x"] {
+            assert!(is_one_statement(one), "{one}");
+        }
+        for other in ["", ";", ".shell id", "REINDEX a; .shell id", "REINDEX a;\n.shell id", "A;B", "'open", "\n.shell"]
+        {
+            assert!(!is_one_statement(other), "{other}");
+        }
     }
 }

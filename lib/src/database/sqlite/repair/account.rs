@@ -69,6 +69,9 @@ pub struct Accounting {
     pub unmatched_rows: u64,
     /// Full-text indices that do not agree with their rows and can't be built here.
     pub full_text: Vec<String>,
+    /// What was made with stand-ins for something that only the service has, and must be made anew by the service.
+    #[serde(default)]
+    pub stand_ins: Vec<String>,
     /// What could not be judged here, rows without the parent that a foreign key names, and the like: no losses.
     pub notes: Vec<String>,
 }
@@ -85,6 +88,7 @@ impl Accounting {
             losses.push(format!("{} rows belong to no table that is known and are set aside", self.unmatched_rows));
         }
         losses.extend(self.full_text.iter().cloned());
+        losses.extend(self.stand_ins.iter().cloned());
         losses
     }
 
@@ -172,6 +176,7 @@ pub(super) fn account(base: &Base<'_>, step: Step, judged: &Judged, tally: Tally
         log_losses: base.log_losses.clone(),
         unmatched_rows: tally.unmatched,
         full_text: of_deep(DeepKind::FullText).collect(),
+        stand_ins: Vec::new(),
         notes,
     };
     accounting.complete = accounting.losses().is_empty();

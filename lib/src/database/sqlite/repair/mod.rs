@@ -15,6 +15,7 @@
 
 mod account;
 mod aside;
+mod by_service;
 mod fill;
 mod freelist;
 mod header;
@@ -61,6 +62,9 @@ pub struct RepairInput<'a> {
     pub work: &'a Path,
     /// A whole copy of this very database from an earlier time: its definitions stand in for those that are damaged.
     pub reference: Option<&'a Path>,
+    /// The service's own sqlite program, for what this build can't make: indices in the order of its collations, the words
+    /// of its tokenizers. An absolute path; it works on a copy, and what comes of it is checked.
+    pub program: Option<&'a Path>,
     /// Only this step; `None`: the first that gives a whole database. [`Step::Restore`] tries the others first, needs
     /// `reference`, and takes rows of it.
     pub only: Option<Step>,
@@ -105,6 +109,7 @@ struct Base<'a> {
 ///     copy: "copy/library.db".as_ref(),
 ///     work: "work".as_ref(),
 ///     reference: None,
+///     program: None,
 ///     only: None,
 ///     cancel: &Cancel::new()?,
 ///     observer: &Silent,
@@ -143,7 +148,10 @@ fn least(input: RepairInput<'_>, backup: Option<&Path>) -> Result<Repaired, Sqli
     let input = RepairInput { copy: headed.as_deref().unwrap_or(input.copy), ..input };
     let mut base = base(input)?;
     let reference = input.reference.filter(|_| transplant::is_needed(&base));
-    let Some(reference) = reference else { return filled(&base, ladder(&base)?, backup) };
+    let Some(reference) = reference else {
+        let repaired = filled(&base, ladder(&base)?, backup)?;
+        return by_service::complete(&base, repaired);
+    };
     input.observer.step("taking the definitions from an earlier copy");
     let file = transplant::transplant(&base, reference)?;
     base.report = check(&file, input.cancel, input.observer)?;
@@ -155,7 +163,8 @@ fn least(input: RepairInput<'_>, backup: Option<&Path>) -> Result<Repaired, Sqli
         .accounting
         .notes
         .push("the definitions of tables, indices, views and triggers are those of the backup".to_owned());
-    filled(&base, repaired, backup)
+    let repaired = filled(&base, repaired, backup)?;
+    by_service::complete(&base, repaired)
 }
 
 fn filled(base: &Base<'_>, repaired: Repaired, backup: Option<&Path>) -> Result<Repaired, SqliteError> {

@@ -32,6 +32,8 @@ pub(super) struct Answers {
     /// Rows whose foreign key has no parent; `None` where that was not asked or can't be judged.
     pub(super) violations: Option<u64>,
     pub(super) counts: Vec<TableRows>,
+    /// Virtual tables that can't be opened here, and why: a tokenizer of the service's own is looked for at this late point.
+    pub(super) not_judged: Vec<String>,
 }
 
 #[derive(Default)]
@@ -131,7 +133,13 @@ impl Shared<'_> {
             }
             Job::Virtual(name) => {
                 self.observer.step(&format!("checking table {name}"));
-                self.table(connection, name)
+                match self.table(connection, name) {
+                    Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::Unknown) => {
+                        self.lock().answers.not_judged.push(format!("virtual table {name}: {error}"));
+                        Ok(())
+                    }
+                    other => other,
+                }
             }
             Job::Count(name) => self.count(connection, name),
         };

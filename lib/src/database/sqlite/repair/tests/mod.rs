@@ -68,6 +68,7 @@ struct Patient {
     bytes: Vec<u8>,
     truth: Rows,
     random: Random,
+    program: Option<PathBuf>,
 }
 
 impl Patient {
@@ -78,7 +79,7 @@ impl Patient {
         connection.execute_batch(&format!("PRAGMA page_size={page_size}; {form} {LIBRARY}")).unwrap();
         connection.close().unwrap();
         let (truth, bytes) = (rows(&db), std::fs::read(&db).unwrap());
-        Self { dir, db, page_size, bytes, truth, random: Random(7) }
+        Self { dir, db, page_size, bytes, truth, random: Random(7), program: None }
     }
 
     /// Pages of an object, by SQLite's word.
@@ -123,8 +124,8 @@ impl Patient {
         std::fs::create_dir(&work).unwrap();
         let before: Vec<_> = ["", "-wal", "-shm", "-journal"].map(|s| std::fs::read(side(&self.db, s)).ok()).into();
         let cancel = Cancel::new().unwrap();
-        let (copy, observer) = (&self.db, &Silent);
-        let repaired = repair(RepairInput { copy, work: &work, reference, only, cancel: &cancel, observer });
+        let (copy, observer, program) = (&self.db, &Silent, self.program.as_deref());
+        let repaired = repair(RepairInput { copy, work: &work, reference, program, only, cancel: &cancel, observer });
         let after: Vec<_> = ["", "-wal", "-shm", "-journal"].map(|s| std::fs::read(side(&self.db, s)).ok()).into();
         assert!(before == after, "the damaged copy is only read");
         repaired
