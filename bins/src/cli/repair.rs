@@ -76,9 +76,9 @@ Every page is read and judged without SQLite, on all cores: the structure, that 
 has one use, every record, every index against its table; and the files beside the database, for commits that are lost \
 although SQLite's own checks call everything ok. Nothing is written, not a byte, and no file appears beside the database.
 
-Some losses leave no evidence: a log (-wal) that was cut or deleted together with its -shm, and a whole older database \
-without its log. Only SQLite knows CHECK constraints, foreign keys, full-text indices and generated columns: --deep has \
-it judge them, on a copy.";
+Some losses leave no evidence: a log (-wal) that was cut or deleted together with its -shm, a hot journal that was \
+deleted, and a whole older database without its log. Only SQLite knows CHECK constraints, foreign keys, full-text \
+indices and generated columns: --deep has it judge them, on a copy.";
 
 const REPAIR_LONG: &str = "Repair a database (exit 13: only with losses; they are told, and the original stays unless \
 --accept-loss)
