@@ -182,7 +182,12 @@ fn a_database_without_its_first_page_is_repaired_with_the_definitions_of_its_bac
     zero(&path, &[1]);
     let damaged = std::fs::read(&path).unwrap();
     let alone = place.repair(&["repair", "data/library.db", "--no-service"]);
-    alone.fails(11, &["no definition of any table can be read", "hint: "]);
+    alone.fails(11, &["no definition of any table can be read", "hint: ", "/lost_and_found.db"]);
+    let aside = names(&path).into_iter().find(|name| name.contains("preserved")).unwrap();
+    let aside = Connection::open(place.path(format!("data/{aside}/lost_and_found.db"))).unwrap();
+    let sql = "SELECT count(*) FROM lost_and_found WHERE c1 LIKE 'title %' AND c2 LIKE 'some words of note %'";
+    let notes: i64 = aside.query_row(sql, [], |row| row.get(0)).unwrap();
+    assert_eq!(notes, 4000);
     assert_eq!(std::fs::read(&path).unwrap(), damaged);
     place.repair(&["repair", "data/library.db", "--no-service", "--from", "none"]).fails(10, &["there is no store"]);
     let said = place.repair(&["repair", "data/library.db", "--no-service", "--from", "store"]);

@@ -203,7 +203,7 @@ impl Job<'_> {
         } else {
             copy_of(self.context, self.database, &copy, self.request.hold_max, self.what)?;
         }
-        let mut repaired = self.repair(&copy)?;
+        let mut repaired = self.repair(&copy).during(self.what)?;
         if !found.quiet && !found.log_losses.is_empty() {
             repaired.accounting.log_losses.clone_from(&found.log_losses);
             repaired.accounting.complete = false;
@@ -230,7 +230,13 @@ impl Job<'_> {
             let set = set.map_err(|error| untouched.verify().err().unwrap_or(error)).during(self.what)?;
             let set = preserved.insert(set);
             report.preserved = Some(RawPath(set.directory.clone()));
-            let repaired = self.repair(&set.path(""))?;
+            let repaired = self.repair(&set.path(""));
+            if let Err(SqliteError::Unrepaired { stray: Some(stray), .. }) = &repaired {
+                let kept = set.directory.join(LOST_AND_FOUND);
+                std::fs::rename(stray, &kept).at("keep what can be read as", &kept).during(self.what)?;
+                observer.notice(&format!("rows that can be read, without their names, are in {}", kept.display()));
+            }
+            let repaired = repaired.during(self.what)?;
             report.account(&repaired);
             if let Some(path) = &repaired.set_aside {
                 let kept = set.directory.join(LOST_AND_FOUND);
@@ -273,9 +279,9 @@ impl Job<'_> {
         Ok(())
     }
 
-    fn repair(&self, copy: &Path) -> Result<Repaired, OperationError> {
+    fn repair(&self, copy: &Path) -> Result<Repaired, SqliteError> {
         let work = self.directory.join("work");
-        DirBuilder::new().mode(0o700).create(&work).at("create the directory", &work).during(self.what)?;
+        DirBuilder::new().mode(0o700).create(&work).at("create the directory", &work)?;
         repair_copy(RepairInput {
             copy,
             work: &work,
@@ -285,7 +291,6 @@ impl Job<'_> {
             cancel: &self.context.cancel,
             observer: self.context.observer.as_ref(),
         })
-        .during(self.what)
     }
 
     /// The decision and the account stay with the original.

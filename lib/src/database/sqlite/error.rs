@@ -112,6 +112,8 @@ pub enum SqliteError {
         path: PathBuf,
         /// Why, step by step.
         reasons: Vec<String>,
+        /// Where rows are that can be read and belong to no table that is known.
+        stray: Option<PathBuf>,
     },
     /// The facts can't be written as JSON.
     #[error("can't write down the facts of the database: {source}")]

@@ -24,6 +24,7 @@ mod orphans;
 mod rebuild;
 mod recovery;
 mod salvage;
+mod stray;
 mod surgery;
 #[cfg(test)]
 mod tests;
@@ -126,7 +127,7 @@ pub fn repair(input: RepairInput<'_>) -> Result<Repaired, SqliteError> {
     let backup = input.reference.filter(|_| input.only == Some(Step::Restore));
     if backup.is_none() && input.only == Some(Step::Restore) {
         let reasons = vec!["restore: no backup was given".to_owned()];
-        return Err(SqliteError::Unrepaired { path: input.copy.to_owned(), reasons });
+        return Err(SqliteError::Unrepaired { path: input.copy.to_owned(), reasons, stray: None });
     }
     let only = input.only.filter(|_| backup.is_none());
     let salvaged = least(RepairInput { only, ..input }, backup);
@@ -203,7 +204,11 @@ fn ladder(base: &Base<'_>) -> Result<Repaired, SqliteError> {
         }
         tracing::debug!(step = word(step), reason = reasons.last(), "this step was not enough");
     }
-    Err(SqliteError::Unrepaired { path: input.copy.to_owned(), reasons })
+    let stray = stray::rows(base)?.map(|(path, rows)| {
+        reasons.push(format!("{rows} rows that can be read are kept without their names"));
+        path
+    });
+    Err(SqliteError::Unrepaired { path: input.copy.to_owned(), reasons, stray })
 }
 
 fn word(step: Step) -> &'static str {

@@ -12,6 +12,13 @@ pub(super) struct Orphan {
     pub(super) rows: usize,
 }
 
+impl Orphan {
+    /// Whether it is of a table with rowids.
+    pub(super) fn is_table(&self) -> bool {
+        self.kind.is_table()
+    }
+}
+
 /// All of them, in the order of pages.
 pub(super) fn find(base: &Base<'_>) -> Vec<Orphan> {
     let mut orphans = Vec::new();

@@ -109,6 +109,12 @@ fn without_any_definition_nothing_is_called_a_repair() {
     patient.page(1).fill(0);
     let error = patient.repair().unwrap_err();
     assert!(error.to_string().contains("no definition of any table can be read"), "{error}");
+    // What can be read is out of nobody's reach all the same.
+    let SqliteError::Unrepaired { stray: Some(stray), .. } = error else { panic!("{error}") };
+    let connection = Connection::open(stray).unwrap();
+    let sql = "SELECT count(DISTINCT row) FROM lost_and_found WHERE fields = 4 AND c1 LIKE 'Title %'";
+    let items: i64 = connection.query_row(sql, [], |row| row.get(0)).unwrap();
+    assert_eq!(items, 6000);
 }
 
 /// As a backup of before has it: the same definitions, and other rows.
