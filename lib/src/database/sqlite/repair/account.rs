@@ -221,6 +221,9 @@ fn of_one(base: &Base<'_>, judged: &Judged, name: &str, counts: Counts) -> Table
     if doubtful == 0 && lost == Some(0) && counts.set_aside == 0 && before.is_some_and(|tree| tree.damaged) {
         doubtful += disagreeing(base, judged, name);
     }
+    if doubtful == 0 && of_an_index(base, judged, name) {
+        doubtful = readable_before;
+    }
     TableAccount {
         table: name.to_owned(),
         readable_before,
@@ -261,6 +264,27 @@ fn of_indices(base: &Base<'_>, table: &str) -> u64 {
 fn gap(finding: &Finding) -> Option<u64> {
     let Rowids { after: Some(after), up_to: Some(up_to) } = finding.rowids? else { return None };
     u64::try_from(up_to.checked_sub(after)?).ok()
+}
+
+/// Whether a table without rowids has just the entries of an index that was damaged: then a page of one took the place
+/// of one of the other, and in either it is a page like every other.
+fn of_an_index(base: &Base<'_>, judged: &Judged, table: &str) -> bool {
+    let of = |name: &str| base.schema.objects.iter().find(|object| object.name == name);
+    let Some(table) = of(table).filter(|object| object.table_shape.as_ref().is_some_and(|shape| shape.without_rowid))
+    else {
+        return false;
+    };
+    let entries = tree(&base.report, &table.name).map_or(0, |tree| tree.entries);
+    let damaged = base.report.trees.iter().filter(|tree| tree.kind == ObjectKind::Index && tree.damaged);
+    let as_many = |index: &&TreeReport| {
+        judged.report.trees.iter().any(|now| now.name == index.name && now.entries == entries && entries > 0)
+    };
+    let cancel = base.input.cancel;
+    damaged.filter(as_many).any(|index| {
+        let root = judged.schema.objects.iter().find(|object| object.name == index.name).map(|object| object.root);
+        let now = root.and_then(|root| index_sum(judged.view.image(), root, cancel));
+        now.is_some() && now == index_sum(base.view.image(), table.root, cancel)
+    })
 }
 
 /// How many of its indices were whole and do not have the same entries as the new ones.

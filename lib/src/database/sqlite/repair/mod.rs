@@ -23,6 +23,7 @@ mod judge;
 mod orphans;
 mod rebuild;
 mod recovery;
+mod refill;
 mod salvage;
 mod stray;
 mod surgery;
@@ -98,6 +99,8 @@ struct Base<'a> {
     log_losses: Vec<String>,
     /// The definitions are those of an earlier copy: there may be tables that they don't name.
     borrowed: bool,
+    /// Its header is that of an earlier copy: which pages were free can't be told.
+    headed: bool,
 }
 
 /// Repairs a copy.
@@ -148,6 +151,7 @@ fn least(input: RepairInput<'_>, backup: Option<&Path>) -> Result<Repaired, Sqli
     };
     let input = RepairInput { copy: headed.as_deref().unwrap_or(input.copy), ..input };
     let mut base = base(input)?;
+    base.headed = headed.is_some();
     let reference = input.reference.filter(|_| transplant::is_needed(&base));
     let Some(reference) = reference else {
         let repaired = filled(&base, ladder(&base)?, backup)?;
@@ -192,7 +196,7 @@ fn ladder(base: &Base<'_>) -> Result<Repaired, SqliteError> {
         let tried = match step {
             Step::Recovery => recovery::recover(base),
             Step::Indices => surgery::rebuild_indices(base),
-            Step::Salvage | Step::Restore => salvage::salvage(base),
+            Step::Salvage | Step::Restore => salvaged(base),
         };
         match tried {
             Ok(repaired) => return Ok(repaired),
@@ -211,6 +215,22 @@ fn ladder(base: &Base<'_>) -> Result<Repaired, SqliteError> {
     Err(SqliteError::Unrepaired { path: input.copy.to_owned(), reasons, stray })
 }
 
+/// Only the damaged tables, where that is enough, which is faster the larger the rest is.
+fn salvaged(base: &Base<'_>) -> Result<Repaired, SqliteError> {
+    // What is filled from a backup afterwards must have no index that can't be written here.
+    if base.input.reference.is_none() {
+        match refill::refill(base) {
+            Err(error @ (SqliteError::Cancelled { .. } | SqliteError::Disk(_))) => return Err(error),
+            Err(error) => tracing::debug!(%error, "all tables are salvaged"),
+            done => return done,
+        }
+        for name in ["refilled.db", salvage::ASIDE] {
+            let _not_there = std::fs::remove_file(base.input.work.join(name));
+        }
+    }
+    salvage::salvage(base)
+}
+
 fn word(step: Step) -> &'static str {
     match step {
         Step::Recovery => "recovery",
@@ -226,7 +246,16 @@ impl<'a> Base<'a> {
         let report = check(input.copy, input.cancel, input.observer)?;
         let view = View::open_own(input.copy, input.cancel)?;
         let schema = Schema::read(view.image());
-        Ok(Self { input, file: input.copy.to_owned(), view, report, schema, log_losses: Vec::new(), borrowed: false })
+        Ok(Self {
+            input,
+            file: input.copy.to_owned(),
+            view,
+            report,
+            schema,
+            log_losses: Vec::new(),
+            borrowed: false,
+            headed: false,
+        })
     }
 }
 
@@ -246,7 +275,7 @@ fn base(input: RepairInput<'_>) -> Result<Base<'_>, SqliteError> {
     let report = check(&file, cancel, observer)?;
     let view = View::open_own(&file, cancel)?;
     let schema = Schema::read(view.image());
-    Ok(Base { input, file, view, report, schema, log_losses, borrowed: false })
+    Ok(Base { input, file, view, report, schema, log_losses, borrowed: false, headed: false })
 }
 
 /// Our own check of a copy of ours, with more findings told than people want to read.

@@ -49,6 +49,26 @@ impl Rebuild {
         Ok(Self { connection, path: path.to_owned() })
     }
 
+    /// A copy with emptied tables, whose triggers rest.
+    pub(super) fn reopen(path: &Path) -> Result<Self, SqliteError> {
+        let connection = open(path)?;
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false).asked("set up", path)?;
+        connection.execute_batch("BEGIN").asked("write to", path)?;
+        Ok(Self { connection, path: path.to_owned() })
+    }
+
+    /// Whether rows can be put into a table that is there: its definition may need what only its service has.
+    pub(super) fn can_fill(&self, table: &Object, encoding: Encoding) -> Result<(), SqliteError> {
+        let Some(shape) = &table.table_shape else { return Err(corrupt(&self.path, "its columns are not known")) };
+        let inserter = Inserter::new(&self.connection, &table.name, shape, encoding);
+        inserter.prepare(shape.stored.len()).map(drop).asked("prepare to fill a table of", &self.path)
+    }
+
+    pub(super) fn close(self) -> Result<(), SqliteError> {
+        self.connection.execute_batch("COMMIT").asked("write to", &self.path)?;
+        self.connection.close().map_err(|(_, source)| source).asked("close", &self.path)
+    }
+
     /// Makes a table by its own definition. What it needs of the service's own is stood in for where that changes
     /// nothing about how rows are stored.
     pub(super) fn create_table(&self, object: &Object) -> Result<(), SqliteError> {
@@ -148,14 +168,15 @@ impl Rebuild {
     }
 }
 
-fn open(path: &Path) -> Result<Connection, SqliteError> {
+pub(super) fn open(path: &Path) -> Result<Connection, SqliteError> {
     let connection = Connection::open(path).asked("open", path)?;
     let set = || -> rusqlite::Result<()> {
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, false)?;
         // As the service's own SQLite may have taken it.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DDL, true)?;
         connection.execute_batch(
-            "PRAGMA synchronous=OFF; PRAGMA journal_mode=MEMORY; PRAGMA foreign_keys=OFF; PRAGMA cache_size=-32768;",
+            "PRAGMA synchronous=OFF; PRAGMA journal_mode=MEMORY; PRAGMA foreign_keys=OFF; PRAGMA cache_size=-32768; \
+             PRAGMA threads=2;",
         )
     };
     set().asked("set up", path)?;

@@ -13,7 +13,9 @@ use crate::database::sqlite::pages::{
 
 /// Between two words to the observer, in rows.
 const GRAIN: u64 = 8192;
-const SEQUENCE: &str = "sqlite_sequence";
+/// What fits nowhere.
+pub(super) const ASIDE: &str = "lost_and_found.db";
+pub(super) const SEQUENCE: &str = "sqlite_sequence";
 /// Rows of a table without one keep what AUTOINCREMENT has counted meanwhile.
 const SEQUENCES_BEFORE: &str = "CREATE TEMP TABLE counted AS SELECT name, seq FROM main.sqlite_sequence;
     DELETE FROM main.sqlite_sequence;";
@@ -33,14 +35,7 @@ pub(super) fn salvage(base: &Base<'_>) -> Result<Repaired, SqliteError> {
     tables.sort_by_key(|table| table.name == SEQUENCE);
     let file = base.input.work.join("salvaged.db");
     let rebuild = Rebuild::create(&file, base.view.image().header(), layout)?;
-    let mut work = Work {
-        base,
-        encoding: layout.encoding,
-        aside: Aside::new(&base.input.work.join("lost_and_found.db"), layout.encoding),
-        tally: Tally::default(),
-        rows: 0,
-        error: None,
-    };
+    let mut work = Work::new(base);
     let mut made = Vec::new();
     for table in &tables {
         match rebuild.create_table(table) {
@@ -93,9 +88,9 @@ fn early_indices(base: &Base<'_>, rebuild: &Rebuild) {
     }
 }
 
-struct Work<'b, 'i> {
+pub(super) struct Work<'b, 'i> {
     base: &'b Base<'i>,
-    encoding: Encoding,
+    pub(super) encoding: Encoding,
     aside: Aside,
     tally: Tally,
     rows: u64,
@@ -112,8 +107,23 @@ enum Put {
     There,
 }
 
-impl Work<'_, '_> {
-    fn table(&mut self, table: &Object, shape: Option<&TableShape>, rebuild: &Rebuild) -> Result<(), SqliteError> {
+impl<'b, 'i> Work<'b, 'i> {
+    pub(super) fn new(base: &'b Base<'i>) -> Self {
+        let encoding = base.view.image().layout().encoding;
+        let aside = Aside::new(&base.input.work.join(ASIDE), encoding);
+        Self { base, encoding, aside, tally: Tally::default(), rows: 0, error: None }
+    }
+
+    pub(super) fn into_parts(self) -> (Tally, Aside) {
+        (self.tally, self.aside)
+    }
+
+    pub(super) fn table(
+        &mut self,
+        table: &Object,
+        shape: Option<&TableShape>,
+        rebuild: &Rebuild,
+    ) -> Result<(), SqliteError> {
         let base = self.base;
         let mut inserter = shape.map(|shape| Inserter::new(&rebuild.connection, &table.name, shape, self.encoding));
         let by_rowid = table.table_shape.as_ref().map(|shape| !shape.without_rowid);
@@ -191,7 +201,7 @@ fn is_there(error: &rusqlite::Error) -> bool {
 }
 
 /// The rows of pages that nothing leads to any more.
-fn orphaned_rows(work: &mut Work<'_, '_>, rebuild: &Rebuild, tables: &[&Object]) -> Result<(), SqliteError> {
+pub(super) fn orphaned_rows(work: &mut Work<'_, '_>, rebuild: &Rebuild, tables: &[&Object]) -> Result<(), SqliteError> {
     let base = work.base;
     base.input.observer.step("matching pages that nothing leads to");
     let mut stale = 0_u64;

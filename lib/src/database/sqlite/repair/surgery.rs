@@ -15,14 +15,21 @@ use super::judge::judge;
 use super::{Base, Repaired, Step, check, corrupt, header, orphans};
 use crate::database::sqlite::error::SqliteError;
 use crate::database::sqlite::own::Asked;
-use crate::database::sqlite::pages::{Finding, FindingKind, Loss, ObjectKind};
+use crate::database::sqlite::pages::{Finding, FindingKind, Layout, Loss, NodeKind, ObjectKind};
 
 /// The type of a leaf of an index.
 const INDEX_LEAF: u8 = 0x0a;
+/// The type of a leaf of a table that is keyed by rowid.
+const TABLE_LEAF: u8 = 0x0d;
 
 pub(super) fn rebuild_indices(base: &Base<'_>) -> Result<Repaired, SqliteError> {
-    // With definitions from elsewhere, a table that was made since lies in pages that nothing leads to.
-    let unused_is_free = !base.borrowed || orphans::find(base).is_empty();
+    // Where the freelist is broken, its pages are those that nothing leads to. Else rows in such pages are lost ones; and
+    // with definitions from elsewhere, they may be those of a table that was made since.
+    let is_of_list = base.headed || base.report.findings.iter().any(|finding| finding.kind == FindingKind::Freelist);
+    let orphans = orphans::find(base);
+    // Entries of damaged indices lie there too.
+    let has_rows = orphans.iter().any(|orphan| base.borrowed || orphan.is_table());
+    let unused_is_free = !has_rows || is_of_list && !base.borrowed;
     if let Some(finding) = base.report.findings.iter().find(|finding| !is_within_reach(base, finding, unused_is_free)) {
         return Err(corrupt(&base.file, format!("more than indices is damaged: {}", finding.what)));
     }
@@ -65,10 +72,7 @@ fn operate(base: &Base<'_>, work: &Path) -> Result<(), SqliteError> {
     header::to_rollback(work)?;
     header::write(work, &[0; 8], FREELIST)?;
     let layout = base.view.image().layout();
-    let mut leaf = vec![0; layout.page_size];
-    leaf[0] = INDEX_LEAF;
-    // 65,536 is written as 0.
-    leaf[5..7].copy_from_slice(&(layout.usable as u16).to_be_bytes());
+    let leaf = empty_leaf(layout, NodeKind::IndexLeaf);
     let damaged = base.report.trees.iter().filter(|tree| tree.kind == ObjectKind::Index && tree.damaged);
     let mut names = Vec::new();
     for tree in damaged {
@@ -89,6 +93,15 @@ fn operate(base: &Base<'_>, work: &Path) -> Result<(), SqliteError> {
         connection.execute_batch(&format!("REINDEX \"{}\"", name.replace('"', "\"\""))).asked("reindex", work)?;
     }
     connection.close().map_err(|(_, source)| source).asked("close", work)
+}
+
+/// A root page with nothing below it (fileformat2.html, 1.6).
+pub(super) fn empty_leaf(layout: &Layout, kind: NodeKind) -> Vec<u8> {
+    let mut leaf = vec![0; layout.page_size];
+    leaf[0] = if kind == NodeKind::TableLeaf { TABLE_LEAF } else { INDEX_LEAF };
+    // 65,536 is written as 0.
+    leaf[5..7].copy_from_slice(&(layout.usable as u16).to_be_bytes());
+    leaf
 }
 
 fn copy_used(work: &Path, to: &Path) -> Result<(), SqliteError> {

@@ -27,7 +27,8 @@ impl Check<'_> {
             if !table.is_whole() {
                 skip("its table is damaged: not compared with it");
             } else if !index.is_whole() {
-                skip("it is damaged: not compared with its table");
+                skip("it is damaged: only what can be read of it was compared with its table");
+                self.compare_rest(table, plan, index, expected);
             } else if unsummed > 0 {
                 skip("some values are too long, or older than their column: not compared with its table");
             } else {
@@ -40,7 +41,7 @@ impl Check<'_> {
 
     fn compare(&self, table: &Tree, plan: &RowPlan, index: &Tree, expected: &IndexSum) {
         let (entries, rows) = (index.entries.load(Ordering::Relaxed), table.entries.load(Ordering::Relaxed));
-        let (loss, mut what) = if entries != rows {
+        let (mut loss, mut what) = if entries != rows {
             let loss = if entries > rows { Loss::Unknown } else { Loss::Index };
             (loss, format!("it has {entries} entries, and its table {} has {rows} rows", table.name))
         } else if index.sum.load(Ordering::Relaxed) != expected.sum.load(Ordering::Relaxed) {
@@ -66,6 +67,10 @@ impl Check<'_> {
                 }
                 wrong.extend_from_slice(rowids);
             }
+            // The index may have fewer entries, and other ones too.
+            if !found.extra.is_empty() || !found.other.is_empty() {
+                loss = Loss::Unknown;
+            }
             if found.count > wrong.len() {
                 what.push_str(&format!(", of {} in all", found.count));
             }
@@ -73,6 +78,18 @@ impl Check<'_> {
         index.faults.fetch_add(1, Ordering::Relaxed);
         let mut finding = Finding::new(FindingKind::IndexMismatch, loss, what).of(&index.name).at(index.root);
         finding.rows = wrong;
+        self.findings.add(finding);
+    }
+
+    /// What a damaged index still says of rows: an entry in a whole page of it that is not that of any row.
+    fn compare_rest(&self, table: &Tree, plan: &RowPlan, index: &Tree, expected: &IndexSum) {
+        let Some(rows) = self.without_rows(table, plan, index, expected).filter(|rows| !rows.is_empty()) else {
+            return;
+        };
+        let count = rows.len();
+        let what = format!("entries in whole pages of it are not those of any row of {}: {count}", table.name);
+        let mut finding = Finding::new(FindingKind::IndexMismatch, Loss::Unknown, what).of(&index.name).at(index.root);
+        finding.rows = rows;
         self.findings.add(finding);
     }
 

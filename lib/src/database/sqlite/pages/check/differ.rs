@@ -4,6 +4,7 @@
 //! compared one by one. Memory is bounded, whatever the size of the table.
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 
 use super::super::record::{Field, Value, read_fields};
 use super::super::tree::Met;
@@ -16,6 +17,8 @@ const BUCKETS: usize = 1 << 14;
 const ROWS_MAX: usize = 200_000;
 /// Rows that are told.
 pub(super) const TOLD_MAX: usize = 100;
+/// Bits that hashes are kept in: 16 MiB.
+const KNOWN_MAX: u64 = 1 << 27;
 /// So much of a record is read: what is indexed lies before it, or the rows are not looked for.
 const RECORD_MAX: usize = 64 << 10;
 
@@ -86,6 +89,35 @@ impl Check<'_> {
         Some(found)
     }
 
+    /// The rowids of entries, in pages of a damaged index in which nothing was found, that are not those of any row:
+    /// up to [`TOLD_MAX`]. `None` where it can't be told. A few may be missed in tables of many millions of rows.
+    pub(super) fn without_rows(&self, table: &Tree, plan: &RowPlan, index: &Tree, sum: &IndexSum) -> Option<Vec<i64>> {
+        let damaged = self.findings.pages_of(&index.name)?;
+        if self.deadline.is_some() || table.by_rowid != Some(true) {
+            return None;
+        }
+        let mut known = Known::new(table.entries.load(Ordering::Relaxed));
+        self.rows(table, |fields, record, rowid| of_row(plan, sum, fields, record, rowid), &mut |_, hash| {
+            known.add(hash);
+        })?;
+        let (mut fields, mut rows) = (Vec::new(), Vec::new());
+        self.image.walk(index.root, index.by_rowid, RECORD_MAX, &mut |met| {
+            if let Met::Row { page, record: Ok(record), .. } = met
+                && !damaged.contains(&page)
+            {
+                let _cut = read_fields(&record, u64::MAX, &mut fields);
+                if let Some((rowid, hash)) = of_entry(&fields, &record, 0)
+                    && !known.has(hash)
+                {
+                    rows.push(rowid);
+                }
+            }
+            rows.len() < TOLD_MAX && !self.is_over()
+        });
+        rows.sort_unstable();
+        (!self.is_over()).then_some(rows)
+    }
+
     /// Gives every row's or entry's rowid and hash; `None` where one can't be had.
     fn rows(
         &self,
@@ -111,6 +143,38 @@ impl Check<'_> {
             whole && !self.is_over()
         });
         (whole && !self.is_over()).then_some(())
+    }
+}
+
+/// Hashes that were seen, in bounded memory: of what was not seen, a few seem to have been (a Bloom filter).
+struct Known {
+    bits: Vec<u64>,
+    mask: u64,
+}
+
+impl Known {
+    fn new(hashes: u64) -> Self {
+        let bits = (hashes.saturating_mul(32)).next_power_of_two().clamp(1 << 16, KNOWN_MAX);
+        Self { bits: vec![0; usize::try_from(bits / 64).unwrap_or(0)], mask: bits - 1 }
+    }
+
+    /// Word and bit of each of its four places.
+    fn places(&self, hash: u64) -> [(usize, u64); 4] {
+        let second = (hash >> 32) | 1;
+        [0_u64, 1, 2, 3].map(|nth| {
+            let bit = hash.wrapping_add(nth.wrapping_mul(second)) & self.mask;
+            ((bit / 64) as usize, 1 << (bit % 64))
+        })
+    }
+
+    fn add(&mut self, hash: u64) {
+        for (word, bit) in self.places(hash) {
+            self.bits[word] |= bit;
+        }
+    }
+
+    fn has(&self, hash: u64) -> bool {
+        self.places(hash).into_iter().all(|(word, bit)| self.bits[word] & bit != 0)
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a check found.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 
 use serde::Serialize;
@@ -258,6 +258,13 @@ impl Findings {
         if *count == 1 || inner.0.len() < self.max {
             inner.0.push(finding);
         }
+    }
+
+    /// The pages of an object that something was found in; `None` where not all of them are told.
+    pub(super) fn pages_of(&self, object: &str) -> Option<HashSet<u32>> {
+        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_object = inner.0.iter().filter(|finding| finding.object.as_deref() == Some(object));
+        (inner.0.len() < self.max).then(|| of_object.filter_map(|finding| finding.page).collect())
     }
 
     /// In the order of pages.

@@ -49,6 +49,30 @@ fn every_row_of_every_page_that_can_be_read_comes_back() {
 }
 
 #[test]
+fn only_damaged_tables_are_made_anew_where_the_rest_is_whole() {
+    let mut patient = patient();
+    let (leaves, plays) = (patient.of("items", "leaf"), patient.of("plays", "leaf"));
+    patient.page(leaves[7]).fill(0);
+    patient.page(plays[2]).fill(0);
+    let repaired = patient.repair().unwrap();
+    patient.judge(&repaired, Step::Salvage, false);
+    let new = std::fs::read(&repaired.file).unwrap();
+    assert_eq!(new.len(), patient.bytes.len());
+    for page in ["settings", "counted", "made"].iter().flat_map(|table| patient.of(table, "leaf")) {
+        let place = (page - 1) * 1024..page * 1024;
+        assert!(new[place.clone()] == patient.bytes[place], "page {page} was touched");
+    }
+    // The trigger on it has seen no insert.
+    let count = |sql: &str| {
+        let connection = Connection::open(&repaired.file).unwrap();
+        connection.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap()
+    };
+    assert_eq!(count("SELECT count(*) FROM sqlite_schema WHERE name IN ('items_title', 'items_size', 'played')"), 3);
+    let all_from_table = "SELECT count(*) FROM items NOT INDEXED";
+    assert_eq!(count("SELECT count(*) FROM items INDEXED BY items_title WHERE title > ''"), count(all_from_table));
+}
+
+#[test]
 fn damage_within_pages_costs_what_is_in_it() {
     let mut patient = patient();
     let leaves = patient.of("items", "leaf");

@@ -1,0 +1,162 @@
+//! One damaged database, repaired and compared.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use rusqlite::Connection;
+use svckit::database::sqlite::pages::{CheckOptions, check};
+use svckit::database::sqlite::repair::{Accounting, RepairInput, Repaired, repair};
+use svckit::progress::{Cancel, Silent};
+
+use super::kinds::{Damage, Random};
+use super::patient::{Files, Patient, Rows, rows, scratch, side, write};
+
+/// How a round ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum End {
+    /// Nothing was seen, and SQLite sees nothing either.
+    Unseen,
+    /// Only SQLite sees it: a constraint, an index on an expression, a full-text index.
+    SeenBySqliteOnly,
+    Complete,
+    Partial,
+    Refused,
+}
+
+/// Who repairs: the answer is the new database, and the account where there is one.
+pub(crate) type Repairer = fn(&Path, &Path, &Cancel) -> Result<(PathBuf, Option<Accounting>), String>;
+
+pub(crate) fn by_svckit(copy: &Path, work: &Path, cancel: &Cancel) -> Result<(PathBuf, Option<Accounting>), String> {
+    let input = RepairInput { copy, work, reference: None, program: None, only: None, cancel, observer: &Silent };
+    repair(input).map(|Repaired { file, accounting, .. }| (file, Some(accounting))).map_err(|e| e.to_string())
+}
+
+/// # Errors
+/// What may not be.
+pub(crate) fn round(patient: &Patient, seed: u64, repairer: Repairer) -> Result<End, String> {
+    let mut random = Random::new(seed);
+    let count = if random.below(2) == 0 { 1 } else { 2 + random.below(5) };
+    let size = patient.form.page_size;
+    let damages: Vec<Damage> = (0..count).map(|_| Damage::choose(&mut random, &patient.files, size)).collect();
+    let directory = scratch();
+    let place = Place { db: directory.path().join("library.db"), cancel: Cancel::new().unwrap() };
+    let mut files = patient.files.clone();
+    damages.iter().for_each(|damage| damage.apply(&mut files));
+    place.repaired(patient, &files, &damages, repairer).map_err(|why| format!("{why}\n        {damages:?}"))
+}
+
+struct Place {
+    db: PathBuf,
+    cancel: Cancel,
+}
+
+impl Place {
+    fn is_seen(&self, files: &Files) -> bool {
+        write(files, &self.db);
+        let options = CheckOptions { own: true, ..CheckOptions::default() };
+        check(&self.db, &options, &self.cancel, &Silent).map_or(true, |report| report.is_damaged())
+    }
+
+    fn repaired(
+        &self,
+        patient: &Patient,
+        files: &Files,
+        damages: &[Damage],
+        repairer: Repairer,
+    ) -> Result<End, String> {
+        if !self.is_seen(files) {
+            let copy = self.db.with_file_name("seen.db");
+            write(files, &copy);
+            let seen = Connection::open(&copy).is_ok_and(|connection| integrity(&connection) != "ok");
+            return Ok(if seen { End::SeenBySqliteOnly } else { End::Unseen });
+        }
+        let work = self.db.with_file_name("work");
+        std::fs::create_dir(&work).unwrap();
+        let repaired = repairer(&self.db, &work, &self.cancel);
+        if files.iter().any(|(suffix, bytes)| std::fs::read(side(&self.db, suffix)).ok().as_ref() != Some(bytes)) {
+            return Err("the damaged copy was changed".to_owned());
+        }
+        let Ok((file, account)) = repaired else { return Ok(End::Refused) };
+        let connection = Connection::open(&file).map_err(|e| e.to_string())?;
+        let verdict = integrity(&connection);
+        let is_of_words = account.as_ref().is_some_and(|account| !account.full_text.is_empty());
+        // A full-text index that can't be built any more is told, and its rows are there.
+        if verdict != "ok" && !(is_of_words && verdict.contains("words")) {
+            return Err(format!("integrity_check: {verdict}; {:?}", account.map(|account| account.losses())));
+        }
+        let back = rows(&connection).map_err(|e| format!("can't be read: {e}"))?;
+        if account.as_ref().is_some_and(|account| !account.complete) {
+            let account = account.iter().flat_map(|account| &account.tables);
+            let miscounted =
+                account.filter(|told| back.get(&told.table).map_or(0, |rows| rows.len()) as u64 != told.after);
+            let names: Vec<&str> = miscounted.map(|told| told.table.as_str()).collect();
+            // Two rows without a rowid of ours may be alike: then there are fewer.
+            return if names.is_empty() { Ok(End::Partial) } else { Err(format!("miscounted: {names:?}")) };
+        }
+        if back == patient.truth {
+            return Ok(End::Complete);
+        }
+        let unseen = self.unseen(patient, damages).unwrap_or_default();
+        let tables: BTreeSet<&String> = back.keys().chain(patient.truth.keys()).collect();
+        let differs: Vec<_> =
+            tables.into_iter().filter(|table| !is_explained(table, &back, &patient.truth, &unseen)).collect();
+        if differs.is_empty() {
+            return Ok(End::Complete);
+        }
+        let step = account.map(|account| account.step);
+        Err(format!("it is called complete, and {differs:?} are not what they were, by {step:?}"))
+    }
+
+    /// What nobody can see, a bit of a value that no index has, nobody brings back either: what is in the database with
+    /// those damages alone of which neither we nor SQLite say a word that would not be said without them.
+    fn unseen(&self, patient: &Patient, damages: &[Damage]) -> Option<Rows> {
+        let with_all = self.said(patient, damages.iter());
+        let is_unseen = |one: &&Damage| {
+            self.said(patient, damages.iter().filter(|damage| !std::ptr::eq(*damage, *one))) == with_all
+        };
+        let unseen: Vec<&Damage> = damages.iter().filter(is_unseen).collect();
+        if unseen.is_empty() {
+            return None;
+        }
+        let mut files = patient.files.clone();
+        unseen.into_iter().for_each(|damage| damage.apply(&mut files));
+        let copy = self.db.with_file_name("unseen.db");
+        write(&files, &copy);
+        rows(&Connection::open(&copy).ok()?).ok()
+    }
+
+    /// Every word of both readers.
+    fn said<'d>(&self, patient: &Patient, damages: impl Iterator<Item = &'d Damage>) -> Vec<String> {
+        let mut files = patient.files.clone();
+        damages.for_each(|damage| damage.apply(&mut files));
+        let copy = self.db.with_file_name("said.db");
+        write(&files, &copy);
+        let options = CheckOptions { own: true, findings_max: 50_000, ..CheckOptions::default() };
+        let report = check(&copy, &options, &self.cancel, &Silent);
+        let mut said =
+            report.map_or_else(|e| vec![e.to_string()], |r| r.findings.iter().map(|f| format!("{f:?}")).collect());
+        let lines = Connection::open(&copy).and_then(|connection| {
+            let mut statement = connection.prepare("PRAGMA integrity_check(10000)")?;
+            statement.query_map([], |row| row.get::<_, String>(0))?.collect::<Result<Vec<_>, _>>()
+        });
+        said.extend(lines.unwrap_or_else(|error| vec![error.to_string()]));
+        said
+    }
+}
+
+/// Every row is one that was there, or that nobody can tell from it, and none is missing that is the same in both.
+fn is_explained(table: &str, back: &Rows, truth: &Rows, unseen: &Rows) -> bool {
+    let none = BTreeSet::new();
+    let of = |rows: &Rows| rows.get(table).unwrap_or(&none).clone();
+    let (back, truth, unseen_rows) = (of(back), of(truth), of(unseen));
+    // What was built anew from content that nobody can tell from the right one.
+    let is_derived = matches!(table, "words_data" | "words_idx" | "words_docsize");
+    let is_one_of_both = back.iter().all(|row| truth.contains(row) || unseen_rows.contains(row));
+    let has_all = truth.intersection(&unseen_rows).all(|row| back.contains(row));
+    let is_unseen = is_derived || is_one_of_both && has_all && back.len() >= truth.len().min(unseen_rows.len());
+    back == truth || !unseen.is_empty() && is_unseen
+}
+
+fn integrity(connection: &Connection) -> String {
+    connection.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap_or_else(|error| error.to_string())
+}
