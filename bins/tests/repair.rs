@@ -326,3 +326,31 @@ fn of_a_database_that_is_no_more_the_backup_is_put_back_and_called_what_it_is() 
     }
     place.repair(&["repair", "data/library.db", "--no-service", "--from", "store"]).fails(2, &["--strategy restore"]);
 }
+
+#[test]
+fn a_backup_that_is_damaged_itself_is_passed_over_for_the_one_before() {
+    let place = Place::new();
+    let path = library(&place);
+    let backup =
+        || place.backup(&["backup", "--sqlite", "data/library.db", "--to", "store", "--json"]).succeeds().to_owned();
+    let first: Value = serde_json::from_str(backup().lines().last().unwrap()).unwrap();
+    let connection = Connection::open(&path).unwrap();
+    connection.execute("INSERT INTO notes VALUES(4001, 'since', 'x')", []).unwrap();
+    connection.close().unwrap();
+    let second: Value = serde_json::from_str(backup().lines().last().unwrap()).unwrap();
+    let stored = PathBuf::from(second["path"].as_str().unwrap());
+    let payload = std::fs::read_dir(&stored).unwrap().map(|entry| entry.unwrap().path());
+    let payload = payload.into_iter().find(|path| path.extension().is_some_and(|e| e == "zst")).unwrap();
+    let mut bytes = std::fs::read(&payload).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&payload, bytes).unwrap();
+    let leaves = pages(&path, "notes", "leaf");
+    zero(&path, &leaves[3..13]);
+    let restore = ["repair", "data/library.db", "--no-service", "--strategy", "restore", "--from", "store", "--json"];
+    let said = place.repair(&restore);
+    let value = json(&said, 13);
+    assert_eq!(value["backup"]["id"], first["backup"]);
+    assert!(said.err.contains("passed over: "), "{}", said.err);
+    assert_eq!(rows(&path), (4001, "ok".to_owned()));
+}

@@ -143,6 +143,7 @@ pub struct RepairArgs {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum StrategyArg {
     /// The least invasive way that gives a whole database
+    #[value(alias = "least")]
     Auto,
     /// Only what the log or the hot journal has is taken into the file
     Recovery,

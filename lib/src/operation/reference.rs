@@ -111,7 +111,10 @@ impl<'a> Backups<'a> {
             // It is hashed on the way out.
             match backup.extract(payload, into, &context.cancel, context.observer.as_ref()) {
                 Ok(path) => return Ok(Some((path, self.told(backup)))),
-                Err(error) => last_error = last_error.or(Some(error)),
+                Err(error) => {
+                    context.observer.notice(&format!("passed over: {error}"));
+                    last_error = last_error.or(Some(error));
+                }
             }
         }
         match last_error {
