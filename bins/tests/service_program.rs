@@ -152,3 +152,32 @@ fn no_text_of_a_database_is_a_command_for_the_program() {
     assert!(value["losses"].to_string().contains("items_icu (its definition is not one statement)"), "{value}");
     assert_eq!(value["losses"].as_array().unwrap().len(), 1, "the rest is built: {value}");
 }
+
+#[test]
+fn an_index_of_its_own_that_is_damaged_alone_is_built_by_it() {
+    let place = Place::new();
+    let Some(program) = own_program(&place) else { return };
+    std::fs::create_dir(place.path("data")).unwrap();
+    let path = place.path("data/library.db");
+    ask(&program, &path, LIBRARY);
+    let truth = contents(&program, &path);
+    let connection = Connection::open(&path).unwrap();
+    let sql = "SELECT pageno FROM dbstat WHERE name = 'items_icu' AND pagetype = 'leaf' LIMIT 5";
+    let mut statement = connection.prepare(sql).unwrap();
+    let pages: Vec<i64> = statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+    drop(statement);
+    connection.close().unwrap();
+    let mut bytes = std::fs::read(&path).unwrap();
+    for page in pages {
+        let at = usize::try_from(page - 1).unwrap() * 1024;
+        bytes[at..at + 1024].fill(0);
+    }
+    std::fs::write(&path, &bytes).unwrap();
+    let alone = json(&place.repair(&["repair", "data/library.db", "--no-service", "--json"]), 13);
+    assert!(alone["losses"].to_string().contains("items_icu"), "{alone}");
+    let own = program.to_str().unwrap();
+    let value =
+        json(&place.repair(&["repair", "data/library.db", "--no-service", "--sqlite-program", own, "--json"]), 0);
+    assert_eq!(value["outcome"], "complete", "{value}");
+    assert_eq!(contents(&program, &path), truth);
+}
