@@ -28,7 +28,7 @@ struct Options {
     /// Measured runs per contestant; one more warms up
     #[arg(long, global = true, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
     runs: u32,
-    /// Where databases and copies lie; three times the size must be free
+    /// Where databases and copies lie; six times the size must be free
     #[arg(long, global = true, default_value_os_t = default_dir())]
     dir: PathBuf,
     /// Where svc-ctl and svc-backup are [default: beside this program]
@@ -57,6 +57,8 @@ enum Command {
     Stall,
     /// A check of every page
     Check,
+    /// A repair of damaged tables
+    Salvage,
     /// Remove the generated databases
     Clean,
     /// A service that opens a database and says when it is ready and when it ends
@@ -86,6 +88,7 @@ pub(crate) fn run() -> Outcome<()> {
         Command::Memory => &["memory"],
         Command::Stall => &["stall"],
         Command::Check => &["check"],
+        Command::Salvage => &["salvage"],
     };
     let own = std::env::current_exe()?;
     let programs = options.programs.unwrap_or_else(|| own.parent().unwrap_or(Path::new(".")).to_owned());

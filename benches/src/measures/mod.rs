@@ -4,6 +4,7 @@ mod backup;
 mod check;
 mod downtime;
 mod memory;
+mod salvage;
 mod snapshot;
 mod stall;
 mod stop;
@@ -13,7 +14,7 @@ use crate::bench::Bench;
 use crate::report::Section;
 
 /// In the order of the report.
-pub(crate) const ALL: &[&str] = &["stop", "downtime", "snapshot", "backup", "memory", "stall", "check"];
+pub(crate) const ALL: &[&str] = &["stop", "downtime", "snapshot", "backup", "memory", "stall", "check", "salvage"];
 
 pub(crate) fn run(name: &str, bench: &Bench) -> Outcome<Section> {
     match name {
@@ -24,6 +25,7 @@ pub(crate) fn run(name: &str, bench: &Bench) -> Outcome<Section> {
         "memory" => memory::measure(bench),
         "stall" => stall::measure(bench),
         "check" => check::measure(bench),
+        "salvage" => salvage::measure(bench),
         other => Err(format!("no measure is called {other}").into()),
     }
 }
