@@ -3,7 +3,9 @@
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use svckit::controller::{self, CommandLine, ControllerError, Scope, ServiceController, ServiceSpec};
+use svckit::controller::{
+    self, CommandLine, ContainerSpec, ControllerError, Endpoint, Scope, ServiceController, ServiceSpec,
+};
 use svckit::discover::{Discovery, ServiceRef, Target};
 use svckit::lock::Wait;
 use svckit::name::ServiceName;
@@ -28,12 +30,6 @@ pub fn of_flags(
     discovery: &Discovery,
     dirs: &StateDirs,
 ) -> Result<(Option<Controller>, Option<Target>), ToolError> {
-    if flags.container.is_some() {
-        return Err(ToolError::usage(
-            "containers are not supported in this version",
-            "name what runs it: --unit U, --user-unit U or --pid-file F",
-        ));
-    }
     if let Some(name) = &flags.service_name {
         let target = discovery.service(name)?;
         let controller = of_target(&target, dirs)?;
@@ -53,10 +49,39 @@ pub fn of_flags(
     } else if let Some(path) = &flags.pid_file {
         let command = flags.start_command.as_deref().map(|line| command_line(line.as_bytes())).transpose()?;
         ServiceSpec::PidFile { path: absolute(path)?, command: command.map(started_by_us), seen: Vec::new() }
+    } else if let Some(name) = &flags.container {
+        ServiceSpec::Container(ContainerSpec::named(name.clone(), docker_endpoint()?))
     } else {
         return Ok((None, None));
     };
     Ok((Some(controller::open(&spec)?), None))
+}
+
+/// Where the Docker engine listens: `DOCKER_HOST`, as its own programs read it, else its usual socket.
+fn docker_endpoint() -> Result<Endpoint, ToolError> {
+    const USUAL: &str = "/var/run/docker.sock";
+    let Some(host) = std::env::var_os("DOCKER_HOST").filter(|host| !host.is_empty()) else {
+        return Ok(Endpoint::Unix(USUAL.into()));
+    };
+    let text = host.to_string_lossy();
+    if let Some(path) = text.strip_prefix("unix://").filter(|path| path.starts_with('/')) {
+        return Ok(Endpoint::Unix(path.into()));
+    }
+    match text
+        .strip_prefix("tcp://")
+        .filter(|address| address.rsplit_once(':').is_some_and(|(host, _)| is_loopback(host)))
+    {
+        Some(address) => Ok(Endpoint::Tcp(address.to_owned())),
+        None => Err(ToolError::usage(
+            format!("DOCKER_HOST={text} can't be used: svckit looks at the processes of a container itself"),
+            "run it on the host of the engine, with DOCKER_HOST=unix:///PATH, or tcp://127.0.0.1:PORT for a proxy there",
+        )),
+    }
+}
+
+fn is_loopback(host: &str) -> bool {
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// The service of a target, if it has one.

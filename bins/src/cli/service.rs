@@ -18,7 +18,7 @@ pub struct ServiceFlags {
     /// A systemd unit of this user
     #[arg(long, value_name = "U", group = "which", help_heading = "Which service")]
     pub user_unit: Option<String>,
-    /// A container (not supported in this version)
+    /// A container of the Docker engine at DOCKER_HOST, by name or id
     #[arg(long, value_name = "C", group = "which", help_heading = "Which service")]
     pub container: Option<String>,
     /// A daemon that wrote its pid to this file

@@ -3,14 +3,17 @@
 //!
 //! The trait is public and object-safe: another tool can write a controller of its own (`examples/` has one).
 
+mod cgroup;
+pub mod docker;
 pub mod process;
 mod spec;
 mod state;
 pub mod systemd;
+mod worker;
 
 use std::time::{Duration, Instant};
 
-pub use spec::{CommandLine, Scope, ServiceSpec};
+pub use spec::{CommandLine, ContainerSpec, Endpoint, RestartPolicy, Scope, ServiceSpec};
 pub use state::{Activity, ExitCause, KillSource, ServiceState, Trigger};
 
 use crate::failure::{Failure, FailureKind};
@@ -123,6 +126,7 @@ pub fn open(spec: &ServiceSpec) -> Result<Box<dyn ServiceController>, Controller
             service.remember(seen)?;
             Ok(Box::new(service))
         }
+        ServiceSpec::Container(container) => Ok(Box::new(docker::DockerContainer::find(container)?)),
         other @ ServiceSpec::Custom { .. } => Err(ControllerError::Invalid {
             service: format!("{other:?}"),
             reason: "only the tool that described it can open it".to_owned(),

@@ -54,6 +54,8 @@ pub enum ServiceSpec {
         #[serde(default)]
         seen: Vec<ProcessId>,
     },
+    /// A container of a Docker engine.
+    Container(ContainerSpec),
     /// A controller of another tool: only that tool can resume it.
     Custom {
         /// The tool's name for it.
@@ -61,6 +63,62 @@ pub enum ServiceSpec {
         /// Whatever the tool needs.
         description: serde_json::Value,
     },
+}
+
+/// A container, and what is needed to leave it as it was.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerSpec {
+    /// Where its engine listens.
+    pub endpoint: Endpoint,
+    /// Its name, or its id where nobody named it.
+    pub name: String,
+    /// Its id; empty where it is looked for by name. One that was recreated since has another.
+    #[serde(default)]
+    pub id: String,
+    /// Project, service and number, where Compose made it: what is recreated keeps them.
+    #[serde(default)]
+    pub compose: Option<(String, String, String)>,
+    /// The policy that it had before we held it, and gets back; `None`: not known yet.
+    #[serde(default)]
+    pub restart: Option<RestartPolicy>,
+}
+
+impl ContainerSpec {
+    /// A container by its name or id.
+    #[must_use]
+    pub fn named(name: impl Into<String>, endpoint: Endpoint) -> Self {
+        Self { endpoint, name: name.into(), id: String::new(), compose: None, restart: None }
+    }
+}
+
+/// Where a Docker engine listens.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Endpoint {
+    /// A Unix socket.
+    Unix(#[serde(with = "raw_path")] PathBuf),
+    /// `HOST:PORT` without encryption: for a filtering proxy on this host.
+    Tcp(String),
+}
+
+impl std::fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Unix(path) => write!(f, "unix://{}", path.display()),
+            Self::Tcp(address) => write!(f, "tcp://{address}"),
+        }
+    }
+}
+
+/// A restart policy of Docker.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestartPolicy {
+    /// `no`, `always`, `unless-stopped` or `on-failure`.
+    pub name: String,
+    /// How often, for `on-failure`; 0: without a limit.
+    #[serde(default)]
+    pub retries_max: i64,
 }
 
 /// Everything needed to start a process as it was started before. Owner-only wherever it is stored: the environment

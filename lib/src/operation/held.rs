@@ -105,7 +105,7 @@ impl Held<'_> {
     ) -> Result<Changed, OperationError> {
         let options = ServiceOptions { databases: self.databases.to_vec(), ..self.options.clone() };
         let mut plan = stop_plan(self.operation, &options);
-        plan.persistent_hold = matches!(service.spec(), ServiceSpec::Unit { .. });
+        plan.persistent_hold = matches!(service.spec(), ServiceSpec::Unit { .. } | ServiceSpec::Container(_));
         let mut quiesced = quiesce(self.lock, self.context, service, &plan).during(self.what)?;
         let mut changed = Changed::default();
         // The hold binds the service; somebody else may come all the same.

@@ -146,6 +146,7 @@ fn of_service(service: &dyn ServiceController) -> String {
         ServiceSpec::Unit { name, scope: Scope::User } => format!("--user-unit {name}"),
         ServiceSpec::PidFile { path, .. } => format!("--pid-file {}", quoted(&path)),
         ServiceSpec::Command { name, .. } => format!("--service {name}"),
+        ServiceSpec::Container(container) => format!("--container {}", container.name),
         ServiceSpec::Custom { .. } => "--service NAME".to_owned(),
     }
 }

@@ -2,9 +2,9 @@
 //!
 //! It is started before the first effect and after the journal entry is durable. It waits for the end of its owner
 //! through a pidfd, so a SIGKILL of the owner wakes it at once, and for the removal of the entry, so it ends when
-//! nothing is left to do. Units are guarded by a transient unit, which outlives the end of our own cgroup; services
-//! that svckit starts itself by a child in a session of its own, since what it starts must not live in a unit that
-//! ends with it.
+//! nothing is left to do. Units and containers are guarded by a transient unit, which outlives the end of our own
+//! cgroup; services that svckit starts itself by a child in a session of its own, since what it starts must not live
+//! in a unit that ends with it.
 
 use std::io::Read;
 use std::os::fd::AsFd;
@@ -42,7 +42,7 @@ impl Guard {
         argv.push(PathBuf::from(owner_text(&entry.owner)));
         argv.push(path.to_owned());
         let scope = if rustix::process::geteuid().is_root() { Scope::System } else { Scope::User };
-        if only_units(entry) && systemd::is_available(scope) {
+        if are_managed(entry) && systemd::is_available(scope) {
             let name = format!("svckit-guard-{}.service", entry.id);
             let what = format!("svckit: brings services back if process {} dies", entry.owner.pid);
             systemd::start_transient(&name, scope, &argv, &what).map_err(|e| e.to_string())?;
@@ -85,9 +85,11 @@ impl Guard {
     }
 }
 
-fn only_units(entry: &Entry) -> bool {
+/// Whether somebody else starts them all, so that what the guard starts does not end with the guard's own unit.
+fn are_managed(entry: &Entry) -> bool {
     entry.services.iter().all(|record| {
-        serde_json::from_value::<ServiceSpec>(record.spec.clone()).is_ok_and(|s| matches!(s, ServiceSpec::Unit { .. }))
+        serde_json::from_value::<ServiceSpec>(record.spec.clone())
+            .is_ok_and(|spec| matches!(spec, ServiceSpec::Unit { .. } | ServiceSpec::Container(_)))
     })
 }
 
@@ -109,7 +111,7 @@ pub fn parse_owner(text: &str) -> Option<ProcessId> {
 /// Why a guard's wait ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GuardWake {
-    /// The entry is gone: nothing is left to do.
+    /// The entry is gone, or its services are left stopped as they should be.
     NothingLeft,
     /// The owner is dead, or has given up and left the rest to us.
     TakeOver,
@@ -129,8 +131,14 @@ pub fn guard_wait(owner: &ProcessId, entry: &Path, waiting: impl FnOnce()) -> st
             return Ok(GuardWake::NothingLeft);
         }
         let Some(pidfd) = &pidfd else { return Ok(GuardWake::TakeOver) };
-        if has_given_up(entry) {
-            return Ok(GuardWake::TakeOver);
+        match stages_of(entry).as_slice() {
+            stages if stages.contains(&ServiceStage::GivenUp) => return Ok(GuardWake::TakeOver),
+            [] => {}
+            // It stays for the next start, and nobody is to be brought back.
+            stages if stages.iter().all(|stage| *stage == ServiceStage::LeftStopped) => {
+                return Ok(GuardWake::NothingLeft);
+            }
+            _ => {}
         }
         let far = Instant::now() + Duration::from_secs(3600);
         let ready = wait::readable(&[pidfd.as_fd(), watch.as_fd()], far)?;
@@ -168,8 +176,8 @@ fn watch_for_removal(entry: &Path) -> std::io::Result<Inotify> {
     Ok(watch)
 }
 
-fn has_given_up(entry: &Path) -> bool {
-    let Ok(bytes) = std::fs::read(entry) else { return false };
-    serde_json::from_slice::<Entry>(&bytes)
-        .is_ok_and(|entry| entry.services.iter().any(|record| record.stage == ServiceStage::GivenUp))
+/// None of an entry that can't be read: it is being replaced, or the owner's end decides.
+fn stages_of(entry: &Path) -> Vec<ServiceStage> {
+    let read = std::fs::read(entry).ok().and_then(|bytes| serde_json::from_slice::<Entry>(&bytes).ok());
+    read.into_iter().flat_map(|entry| entry.services).map(|record| record.stage).collect()
 }

@@ -65,6 +65,17 @@ pub(crate) fn seed() -> u64 {
     std::env::var("SVCKIT_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or_else(of_today)
 }
 
+/// Of a failure that is to be found again: `SVCKIT_POINTS=openat:1170-1180,fcntl:1233`.
+fn wanted() -> Option<Vec<(String, std::ops::RangeInclusive<u32>)>> {
+    let text = std::env::var("SVCKIT_POINTS").ok()?;
+    let point = |text: &str| {
+        let (name, whens) = text.split_once(':')?;
+        let (first, last) = whens.split_once('-').unwrap_or((whens, whens));
+        Some((name.to_owned(), first.parse().ok()?..=last.parse().ok()?))
+    };
+    Some(text.split(',').map(|one| point(one).unwrap_or_else(|| panic!("SVCKIT_POINTS: {one:?}"))).collect())
+}
+
 /// Whether sweeps are complete.
 pub(crate) fn is_thorough() -> bool {
     std::env::var("SVCKIT_THOROUGH").is_ok_and(|value| value == "1")
@@ -97,6 +108,9 @@ pub(crate) fn sweep<F: Fixture>(name: &str, faults: &[Fault], build: impl Fn() -
         every.retain(|point| steady.contains(&(point.name.clone(), point.when)));
         possible += every.len();
         let points_max = F::POINTS_MAX / faults.len();
+        if let Some(wanted) = wanted() {
+            every.retain(|point| wanted.iter().any(|(name, whens)| *name == point.name && whens.contains(&point.when)));
+        }
         let chosen = if is_thorough() { every } else { sample(every, F::SAME_PLACE_MAX, SAMPLE, points_max, seed()) };
         work.extend(chosen.into_iter().map(|point| (*fault, point)));
     }

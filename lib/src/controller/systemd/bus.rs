@@ -7,12 +7,10 @@
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::mpsc;
 use std::time::Duration;
 
 use futures_core::Stream;
 use serde::Serialize;
-use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 use zbus::message::{Flags, Message};
 use zbus::wire::DynamicDeserialize;
@@ -20,6 +18,7 @@ use zbus::{Connection, DynamicType, MatchRule, MessageStream, OwnedVariant};
 
 use super::properties::Properties;
 use crate::controller::Scope;
+use crate::controller::worker::{TimedOut, Worker};
 
 /// For the connection itself: a socket that accepts and says nothing is a frozen bus.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
@@ -58,37 +57,28 @@ pub(super) enum BusError {
 pub(super) struct Bus {
     scope: Scope,
     connection: Connection,
-    /// `None` only while it is dropped.
-    runtime: Option<Runtime>,
+    worker: Worker,
 }
 
 impl Bus {
     /// Connects to the bus of `scope`, and asks its manager to emit signals.
     pub(super) fn connect(scope: Scope) -> Result<Self, BusError> {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .thread_name("svckit-dbus")
-            .enable_all()
-            .build()
+        let worker = Worker::new("svckit-dbus")
             .map_err(|error| BusError::Unreachable(format!("no thread for the connection: {error}")))?;
         let address = address(scope);
         // The outer deadline also holds where the worker itself is stuck.
         let connecting = zbus::connection::Builder::address(address.as_str()).method_timeout(CALL_MAX).build();
-        let connection = match run(&runtime, CONNECT_MAX, connecting) {
+        let connection = match worker.run(CONNECT_MAX, connecting) {
             Ok(Ok(connection)) => connection,
-            Ok(Err(error)) => {
-                runtime.shutdown_background();
-                return Err(BusError::Unreachable(format!("{address}: {error}")));
-            }
+            Ok(Err(error)) => return Err(BusError::Unreachable(format!("{address}: {error}"))),
             Err(TimedOut) => {
-                runtime.shutdown_background();
                 return Err(BusError::Unreachable(format!(
                     "{address} accepts connections and does not answer within {} s",
                     CONNECT_MAX.as_secs()
                 )));
             }
         };
-        Ok(Self { scope, connection, runtime: Some(runtime) })
+        Ok(Self { scope, connection, worker })
     }
 
     pub(super) fn scope(&self) -> Scope {
@@ -112,7 +102,7 @@ impl Bus {
         let calling = async move {
             connection.call_method(Some(DESTINATION), path.as_str(), Some(interface), method, &body).await
         };
-        match run(self.runtime(), max, calling) {
+        match self.worker.run(max, calling) {
             Ok(Ok(message)) => Ok(message),
             Ok(Err(error)) => Err(translated(error)),
             Err(TimedOut) => {
@@ -146,7 +136,7 @@ impl Bus {
             .build(&())
             .map_err(translated)?;
         let connection = self.connection.clone();
-        match run(self.runtime(), CALL_MAX, async move { connection.send(&request).await }) {
+        match self.worker.run(CALL_MAX, async move { connection.send(&request).await }) {
             Ok(sent) => sent.map_err(translated),
             Err(TimedOut) => Err(BusError::Unreachable("the bus does not take a request".to_owned())),
         }
@@ -178,11 +168,11 @@ impl Bus {
     ) -> Result<Subscription, BusError> {
         let connection = self.connection.clone();
         let opening = async move { MessageStream::for_match_rule(rule, &connection, None).await };
-        let mut stream = match run(self.runtime(), CALL_MAX, opening) {
+        let mut stream = match self.worker.run(CALL_MAX, opening) {
             Ok(opened) => opened.map_err(translated)?,
             Err(TimedOut) => return Err(BusError::Unreachable("the bus does not register a match".to_owned())),
         };
-        let task = self.runtime().spawn(async move {
+        let task = self.worker.spawn(async move {
             // Always polled: an idle stream of zbus would stop the whole connection once its queue is full.
             loop {
                 match poll_fn(|context| Pin::new(&mut stream).poll_next(context)).await {
@@ -193,20 +183,6 @@ impl Bus {
             }
         });
         Ok(Subscription { task })
-    }
-
-    fn runtime(&self) -> &Runtime {
-        #[allow(clippy::expect_used, reason = "taken in drop only")]
-        self.runtime.as_ref().expect("a live connection has its runtime")
-    }
-}
-
-impl Drop for Bus {
-    fn drop(&mut self) {
-        // Waiting for the worker here could hang, and would panic on a caller's own runtime.
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
     }
 }
 
@@ -242,25 +218,6 @@ fn address(scope: Scope) -> String {
 /// The user's runtime directory, as pam_systemd(8) makes it.
 pub(super) fn runtime_dir_of_user() -> String {
     format!("/run/user/{}", rustix::process::geteuid().as_raw())
-}
-
-struct TimedOut;
-
-/// Runs on the worker, and waits for at most `max`.
-fn run<F>(runtime: &Runtime, max: Duration, future: F) -> Result<F::Output, TimedOut>
-where
-    F: Future + Send + 'static,
-    F::Output: Send + 'static,
-{
-    let (sender, receiver) = mpsc::sync_channel(1);
-    let task = runtime.spawn(async move {
-        // Nobody listens any more after the deadline.
-        drop(sender.send(future.await));
-    });
-    receiver.recv_timeout(max).map_err(|_| {
-        task.abort();
-        TimedOut
-    })
 }
 
 fn translated(error: zbus::Error) -> BusError {

@@ -7,7 +7,6 @@
 
 mod audit;
 mod bus;
-mod cgroup;
 mod dropin;
 mod errors;
 mod graph;
@@ -29,11 +28,11 @@ use zbus::OwnedObjectPath;
 pub use self::transient::{is_available, start_transient};
 
 use self::bus::{Bus, BusError, MANAGER, MANAGER_PATH};
-use self::cgroup::Hierarchies;
 use self::dropin::{Life, Paths};
 use self::errors::{failed, job_result_for_people, label_of, refuse_unusable};
 use self::properties::Properties;
 use self::watch::Watch;
+use super::cgroup::{self, Hierarchies};
 use super::{Activity, ControllerError, KillSource, Scope, ServiceController, ServiceSpec, ServiceState, Trigger};
 use crate::journal::StopMark;
 use crate::lock::LockKey;

@@ -96,6 +96,7 @@ pub(super) fn target_name(
     let text = match (service.map(|service| service.spec()), request.databases.first()) {
         (Some(crate::controller::ServiceSpec::Unit { name, .. }), _) => name.trim_end_matches(".service").to_owned(),
         (Some(crate::controller::ServiceSpec::Command { name, .. }), _) => name.to_string(),
+        (Some(crate::controller::ServiceSpec::Container(container)), _) => container.name,
         (_, Some(first)) => first.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
         (_, None) => {
             return Err(refused("back up", "neither a database nor a service is named", FailureKind::Usage));

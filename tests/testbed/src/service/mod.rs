@@ -74,8 +74,10 @@ impl<'a> Service<'a> {
             sockets::notify("READY=1")?;
         }
         let writes = self.options.role != Role::Child || self.options.child == Some(ChildWork::Write);
-        let mut number = 0;
-        while self.end_at.is_none_or(|at| Instant::now() < at) && self.options.rows.is_none_or(|rows| number < rows) {
+        let first = self.writer.last_number()?;
+        let mut number = first;
+        let is_enough = |number: i64| self.options.rows.is_some_and(|rows| number - first >= rows);
+        while self.end_at.is_none_or(|at| Instant::now() < at) && !is_enough(number) {
             if writes {
                 number += 1;
                 self.transaction(number)?;

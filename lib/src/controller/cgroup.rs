@@ -1,4 +1,4 @@
-//! The control group of a unit: the set of processes that no daemon can leave by forking.
+//! The control group of a unit or a container: the set of processes that no daemon can leave by forking.
 //!
 //! Layouts: pure v2 (`/sys/fs/cgroup`), hybrid (v1 hierarchy `name=systemd` beside an empty v2 one at
 //! `/sys/fs/cgroup/unified`), and v1 alone. The same relative path holds in each; what /proc/self/mountinfo shows
@@ -15,7 +15,7 @@ const GROUPS_MAX: usize = 4096;
 
 /// Where the hierarchies that systemd keeps its units in are mounted.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Hierarchies {
+pub(crate) struct Hierarchies {
     mounts: Vec<Mount>,
 }
 
@@ -29,7 +29,7 @@ struct Mount {
 
 impl Hierarchies {
     /// Those that this process sees.
-    pub(super) fn visible() -> std::io::Result<Self> {
+    pub(crate) fn visible() -> std::io::Result<Self> {
         let found = Self::parse(&std::fs::read_to_string("/proc/self/mountinfo")?);
         if found.mounts.is_empty() {
             // An empty answer would pass for a service without processes.
@@ -64,7 +64,7 @@ impl Hierarchies {
     }
 
     /// The directories of a group that exist now, the unified one first.
-    pub(super) fn directories(&self, group: &str) -> Vec<PathBuf> {
+    pub(crate) fn directories(&self, group: &str) -> Vec<PathBuf> {
         let mut found: Vec<(bool, PathBuf)> = self
             .mounts
             .iter()
@@ -79,13 +79,39 @@ impl Hierarchies {
     }
 }
 
+/// The group that a process is in, as systemd and container engines know it: of the unified hierarchy, else of
+/// systemd's own. `None` for a process that is gone.
+pub(crate) fn group_of(pid: i32) -> std::io::Result<Option<String>> {
+    let text = match std::fs::read_to_string(format!("/proc/{pid}/cgroup")) {
+        Ok(text) => text,
+        Err(error) if is_gone(&error) || error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()) => {
+            return Ok(None);
+        }
+        Err(error) => return Err(error),
+    };
+    Ok(group_in(&text))
+}
+
+/// From the text of /proc/PID/cgroup (cgroups(7)): `ID:CONTROLLERS:PATH` a line.
+fn group_in(text: &str) -> Option<String> {
+    let path_of = |controllers: &str| {
+        text.lines().find_map(|line| {
+            let mut fields = line.splitn(3, ':').skip(1);
+            (fields.next() == Some(controllers)).then(|| fields.next().unwrap_or_default().to_owned())
+        })
+    };
+    // In a hybrid layout the unified hierarchy may show `/` for what systemd's own shows in full.
+    let is_root = |path: &String| path == "/";
+    path_of("").filter(|path| !is_root(path)).or_else(|| path_of("name=systemd")).filter(|path| !is_root(path))
+}
+
 /// mountinfo writes space, tab, newline and backslash as octal escapes.
 fn unescaped(field: &str) -> String {
     field.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\")
 }
 
 /// The processes of the groups at `directories` and of all groups below, without zombies.
-pub(super) fn processes_below(directories: &[PathBuf]) -> std::io::Result<Vec<ProcessId>> {
+pub(crate) fn processes_below(directories: &[PathBuf]) -> std::io::Result<Vec<ProcessId>> {
     let mut pids = BTreeSet::new();
     for directory in directories {
         let mut todo = vec![directory.clone()];
@@ -159,7 +185,7 @@ fn is_gone(error: &std::io::Error) -> bool {
 /// Where systemd puts a unit that does not say it itself: below its manager and its slice. systemd forgets the group
 /// of a unit that is inactive, even while processes are left in it. Two candidates: a name that the kernel could
 /// take for a file of its own is prefixed by `_`.
-pub(super) fn groups_by_name(manager_group: &str, slice: Option<&str>, id: &str) -> Vec<String> {
+pub(crate) fn groups_by_name(manager_group: &str, slice: Option<&str>, id: &str) -> Vec<String> {
     let mut parent = manager_group.trim_end_matches('/').to_owned();
     if let Some(stem) = slice.and_then(|slice| slice.strip_suffix(".slice")).filter(|stem| *stem != "-") {
         // a-b.slice lies in a.slice.
@@ -175,6 +201,15 @@ pub(super) fn groups_by_name(manager_group: &str, slice: Option<&str>, id: &str)
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_group_of_a_process_is_read_in_every_layout() {
+        assert_eq!(group_in("0::/system.slice/docker-1.scope\n").as_deref(), Some("/system.slice/docker-1.scope"));
+        assert_eq!(group_in("5:memory:/docker/1\n1:name=systemd:/docker/1\n0::/\n").as_deref(), Some("/docker/1"));
+        assert_eq!(group_in("1:name=systemd:/a:b\n").as_deref(), Some("/a:b"));
+        assert_eq!(group_in("0::/\n"), None);
+        assert_eq!(group_in("nonsense"), None);
+    }
 
     #[test]
     fn a_hybrid_layout_has_both_hierarchies_and_no_controllers() {

@@ -1,0 +1,246 @@
+//! The connection to one Docker engine, from synchronous code, with a deadline for every exchange.
+//!
+//! What is asked of the engine is all that a filtering proxy must let through: `GET /version`, `/events`,
+//! `/containers/json`, `/containers/ID/json`, `/containers/ID/logs`, and `POST /containers/ID/stop`, `start`,
+//! `unpause`, `update`.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bollard::container::LogOutput;
+use bollard::errors::Error;
+use bollard::models::{ContainerInspectResponse, ContainerSummary, ContainerUpdateBody, EventMessage};
+use bollard::query_parameters::{EventsOptions, ListContainersOptions, LogsOptions, StopContainerOptions};
+use bollard::{API_DEFAULT_VERSION, Docker};
+use futures_core::Stream;
+use tokio::task::JoinHandle;
+
+use crate::controller::spec::Endpoint;
+use crate::controller::worker::{TimedOut, Worker};
+
+/// For the connection, the version of the API included: an engine that accepts and says nothing is frozen.
+const CONNECT_MAX: Duration = Duration::from_secs(5);
+/// For one request. Engines answer in milliseconds, on a busy disk in seconds.
+const CALL_MAX: Duration = Duration::from_secs(10);
+/// For a start: the engine mounts, makes networks, runs hooks.
+const START_MAX: Duration = Duration::from_secs(120);
+/// The client's own bound is that of a stop, which the engine answers when the container has ended.
+const CLIENT_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+/// A log that is read for readiness is not longer.
+const LOG_LINES_MAX: usize = 10_000;
+
+/// Why an exchange failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum EngineError {
+    #[error("{0}")]
+    Unreachable(String),
+    #[error("{message} (status {status})")]
+    Refused { status: u16, message: String },
+    #[error("an answer that can't be read: {0}")]
+    Malformed(String),
+}
+
+impl EngineError {
+    pub(super) fn is_absence(&self) -> bool {
+        matches!(self, Self::Refused { status: 404, .. })
+    }
+}
+
+/// A connection, and the thread that drives it.
+#[derive(Debug)]
+pub(super) struct Engine {
+    endpoint: Endpoint,
+    docker: Docker,
+    worker: Arc<Worker>,
+}
+
+impl Engine {
+    /// Connects, agrees on a version of the API, and refuses what is no Docker engine.
+    pub(super) fn connect(endpoint: &Endpoint) -> Result<Self, EngineError> {
+        let unreachable = |error: String| EngineError::Unreachable(format!("{endpoint}: {error}"));
+        let worker = Worker::new("svckit-docker").map_err(|e| unreachable(format!("no thread: {e}")))?;
+        let seconds = CLIENT_MAX.as_secs();
+        let client = match endpoint {
+            Endpoint::Unix(path) => {
+                let text = path.to_str().ok_or_else(|| unreachable("its path is not UTF-8".to_owned()))?;
+                Docker::connect_with_unix(text, seconds, API_DEFAULT_VERSION)
+            }
+            Endpoint::Tcp(address) => Docker::connect_with_http(address, seconds, API_DEFAULT_VERSION),
+        };
+        let client = client.map_err(|error| unreachable(error.to_string()))?;
+        let connecting = async move {
+            let docker = client.negotiate_version().await?;
+            let version = docker.version().await?;
+            Ok::<_, Error>((docker, version))
+        };
+        let (docker, version) = match worker.run(CONNECT_MAX, connecting) {
+            Ok(Ok(connected)) => connected,
+            Ok(Err(error)) => {
+                return Err(match translated(error) {
+                    EngineError::Unreachable(reason) => unreachable(reason),
+                    other => other,
+                });
+            }
+            Err(TimedOut) => {
+                return Err(unreachable(format!(
+                    "it accepts connections and does not answer within {} s",
+                    CONNECT_MAX.as_secs()
+                )));
+            }
+        };
+        let is_podman = version.components.unwrap_or_default().iter().any(|part| part.name.contains("Podman"));
+        if is_podman {
+            return Err(EngineError::Refused {
+                status: PODMAN,
+                message: "this is Podman, where a stop without a time limit kills at once in some versions".to_owned(),
+            });
+        }
+        Ok(Self { endpoint: endpoint.clone(), docker, worker: Arc::new(worker) })
+    }
+
+    pub(super) fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    fn call<F, T>(&self, what: &str, max: Duration, future: F) -> Result<T, EngineError>
+    where
+        F: Future<Output = Result<T, Error>> + Send + 'static,
+        T: Send + 'static,
+    {
+        match self.worker.run(max, future) {
+            Ok(answer) => answer.map_err(translated),
+            Err(TimedOut) => {
+                let reason = format!("{}: {what} was not answered within {} s", self.endpoint, max.as_secs());
+                Err(EngineError::Unreachable(reason))
+            }
+        }
+    }
+
+    pub(super) fn inspect(&self, name: &str) -> Result<ContainerInspectResponse, EngineError> {
+        let (docker, name) = (self.docker.clone(), name.to_owned());
+        self.call("the look at a container", CALL_MAX, async move { docker.inspect_container(&name, None).await })
+    }
+
+    /// All containers that have these labels (`name` or `name=value`), stopped ones too where asked for.
+    pub(super) fn list(&self, labels: Vec<String>, all: bool) -> Result<Vec<ContainerSummary>, EngineError> {
+        let docker = self.docker.clone();
+        let filters = Some([("label".to_owned(), labels)].into());
+        let options = ListContainersOptions { all, filters, ..Default::default() };
+        self.call("the list of containers", CALL_MAX, async move { docker.list_containers(Some(options)).await })
+    }
+
+    pub(super) fn start(&self, id: &str) -> Result<(), EngineError> {
+        let (docker, id) = (self.docker.clone(), id.to_owned());
+        self.call("a start", START_MAX, async move { docker.start_container(&id, None).await })
+    }
+
+    pub(super) fn unpause(&self, id: &str) -> Result<(), EngineError> {
+        let (docker, id) = (self.docker.clone(), id.to_owned());
+        self.call("the end of a pause", CALL_MAX, async move { docker.unpause_container(&id).await })
+    }
+
+    pub(super) fn update(&self, id: &str, change: ContainerUpdateBody) -> Result<(), EngineError> {
+        let (docker, id) = (self.docker.clone(), id.to_owned());
+        self.call("a change of the restart policy", CALL_MAX, async move { docker.update_container(&id, change).await })
+    }
+
+    /// The last lines of the log since `since` (seconds since 1970).
+    pub(super) fn log(&self, id: &str, since: i32, lines_max: usize) -> Result<Vec<String>, EngineError> {
+        let options = LogsOptions {
+            stdout: true,
+            stderr: true,
+            since,
+            tail: lines_max.min(LOG_LINES_MAX).to_string(),
+            ..Default::default()
+        };
+        let (docker, id) = (self.docker.clone(), id.to_owned());
+        self.call("a log", CALL_MAX, async move {
+            let mut text = Vec::new();
+            let mut stream = Box::pin(docker.logs(&id, Some(options)));
+            while let Some(part) = next(&mut stream).await {
+                text.extend_from_slice(match part? {
+                    LogOutput::StdOut { ref message }
+                    | LogOutput::StdErr { ref message }
+                    | LogOutput::Console { ref message }
+                    | LogOutput::StdIn { ref message } => message,
+                });
+            }
+            Ok(String::from_utf8_lossy(&text).lines().map(str::to_owned).collect())
+        })
+    }
+
+    /// Asks for a stop without a time limit; `ended` hears the answer, which comes when the container has ended.
+    /// The engine goes on with it when nobody waits for that answer any more.
+    pub(super) fn stop(
+        &self,
+        id: &str,
+        ended: impl FnOnce(Result<(), EngineError>) + Send + 'static,
+    ) -> JoinHandle<()> {
+        let (docker, id) = (self.docker.clone(), id.to_owned());
+        self.worker.spawn(async move {
+            // `t=-1` never kills; a `signal` would let a policy of `always` start the container again.
+            let options = StopContainerOptions { t: Some(-1), signal: None };
+            let answer = docker.stop_container(&id, Some(options)).await.map_err(translated);
+            ended(match answer {
+                // It had ended already.
+                Err(EngineError::Refused { status: 304, .. }) => Ok(()),
+                other => other,
+            });
+        })
+    }
+
+    /// Hands every event of a container since `since` to `seen`; `None` once the stream has ended.
+    pub(super) fn on_event(
+        &self,
+        id: &str,
+        since: String,
+        mut seen: impl FnMut(Option<&EventMessage>) + Send + 'static,
+    ) -> JoinHandle<()> {
+        let filters = [("type", "container"), ("container", id)];
+        let filters = filters.map(|(name, value)| (name.to_owned(), vec![value.to_owned()])).into();
+        let docker = self.docker.clone();
+        self.worker.spawn(async move {
+            let options = EventsOptions { since: Some(since), until: None, filters: Some(filters) };
+            let mut stream = Box::pin(docker.events(Some(options)));
+            while let Some(Ok(event)) = next(&mut stream).await {
+                seen(Some(&event));
+            }
+            seen(None);
+        })
+    }
+}
+
+/// No status of HTTP's: what is refused for being another engine.
+pub(super) const PODMAN: u16 = 0;
+
+async fn next<S: Stream + ?Sized>(stream: &mut Pin<Box<S>>) -> Option<S::Item> {
+    poll_fn(|context| stream.as_mut().poll_next(context)).await
+}
+
+fn translated(error: Error) -> EngineError {
+    match error {
+        Error::DockerResponseServerError { status_code, message } => {
+            EngineError::Refused { status: status_code, message: message.trim().to_owned() }
+        }
+        Error::JsonDataError { message, .. } => EngineError::Malformed(message),
+        Error::JsonSerdeError { err } => EngineError::Malformed(err.to_string()),
+        other => EngineError::Unreachable(chain(&other)),
+    }
+}
+
+/// With its causes: the outermost of a client's errors says only that it is one.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,68 @@
+//! Whoever dies, hangs or is restarted in the middle: the tool, or the engine.
+
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use svckit_testbed::command::start;
+use svckit_testbed::stories::Story;
+
+use crate::engine::{Engine, QUICK};
+use crate::shared;
+
+pub(crate) const STORIES: &[Story] = &[
+    ("the guard brings a container back when the tool is killed, with its policy", the_tool_is_killed),
+    ("an engine that is not there, or frozen, is an error within seconds", no_engine),
+    ("an engine that is killed in the middle of a stop and started later: the container is back", the_engine_is_killed),
+];
+
+fn the_tool_is_killed() {
+    let engine = shared();
+    let one = engine.service("guarded", &["--restart=unless-stopped"], "--on-term slow --slow-for 3000");
+    let mut running = start(engine.tool("svc-ctl", &["stop", "--container", "guarded"]));
+    one.record.wait_for("SIGTERM has come", QUICK, |events| events.iter().any(|event| event.what == "signal"));
+    assert_eq!(one.field(".HostConfig.RestartPolicy.Name"), "no", "held");
+    running.kill();
+    running.finish(QUICK).expect(128 + 9);
+    one.assert_back(2, "unless-stopped");
+    one.assert_ended_in_order();
+}
+
+fn no_engine() {
+    let engine = Engine::start();
+    let one = engine.service("waits", &[], "--on-term exit");
+    engine.signal(Signal::STOP);
+    let began = Instant::now();
+    let frozen = engine.svc_ctl(&["restart", "--container", "waits"]).expect(30);
+    assert!(frozen.stderr.contains("does not answer"), "{frozen:?}");
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+    engine.signal(Signal::CONT);
+    assert_eq!(one.starts(), 1);
+    let mut elsewhere = engine.tool("svc-ctl", &["restart", "--container", "waits"]);
+    elsewhere.env("DOCKER_HOST", "unix:///nowhere/docker.sock");
+    let absent = svckit_testbed::command::run(elsewhere, QUICK).expect(30);
+    assert!(absent.stderr.contains("/nowhere/docker.sock"), "{absent:?}");
+    let mut far = engine.tool("svc-ctl", &["restart", "--container", "waits"]);
+    far.env("DOCKER_HOST", "tcp://192.0.2.1:2375");
+    svckit_testbed::command::run(far, QUICK).expect(2);
+    engine.svc_ctl(&["restart", "--container", "waits"]).expect(0);
+    one.assert_back(2, "no");
+}
+
+fn the_engine_is_killed() {
+    let mut engine = Engine::start();
+    let name = "survives";
+    {
+        let one = engine.service(name, &["--restart=always"], "--on-term slow --slow-for 4000");
+        one.record.wait_for_commits(1, QUICK);
+    }
+    let record = svckit_testbed::record::Record::at(engine.path(name).join("record"));
+    let running = start(engine.tool("svc-ctl", &["restart", "--container", name]));
+    record.wait_for("SIGTERM has come", QUICK, |events| events.iter().any(|event| event.what == "signal"));
+    engine.kill_daemon();
+    let failed = running.finish(QUICK).expect(40);
+    assert!(failed.stderr.contains("svc-ctl resume"), "{failed:?}");
+    engine.start_daemon();
+    let one = engine.container(name);
+    one.assert_back(2, "always");
+    one.assert_ended_in_order();
+}
