@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
-use svckit_testbed::command::start;
+use svckit_testbed::command::{signal, start};
 use svckit_testbed::stories::Story;
 
 use crate::engine::{Engine, QUICK};
@@ -12,6 +12,7 @@ use crate::shared;
 pub(crate) const STORIES: &[Story] = &[
     ("the guard brings a container back when the tool is killed, with its policy", the_tool_is_killed),
     ("an engine that is not there, or frozen, is an error within seconds", no_engine),
+    ("an engine that comes up after the resume at boot: the container is back all the same", the_engine_is_late),
     ("an engine that is killed in the middle of a stop and started later: the container is back", the_engine_is_killed),
 ];
 
@@ -65,4 +66,31 @@ fn the_engine_is_killed() {
     let one = engine.container(name);
     one.assert_back(2, "always");
     one.assert_ended_in_order();
+}
+
+/// As after a power cut: tool and guard are dead, and at boot the engine answers later than `resume --boot` asks.
+fn the_engine_is_late() {
+    let mut engine = Engine::start();
+    let name = "late";
+    let one = engine.service(name, &["--restart=always"], "--on-term slow --slow-for 2000");
+    let mut running = start(engine.tool("svc-ctl", &["stop", "--container", name]));
+    one.record.wait_for("SIGTERM has come", QUICK, |events| events.iter().any(|event| event.what == "signal"));
+    let state = engine.path("state").display().to_string();
+    let is_guard = |words: &[String]| words.iter().any(|w| w == "guard") && words.iter().any(|w| w.contains(&state));
+    let guards: Vec<i32> = procfs::process::all_processes()
+        .unwrap()
+        .flatten()
+        .filter(|process| process.cmdline().is_ok_and(|words| is_guard(&words)))
+        .map(|process| process.pid)
+        .collect();
+    assert_eq!(guards.len(), 1);
+    assert!(signal(guards[0], Signal::KILL));
+    running.kill();
+    running.finish(QUICK).expect(128 + 9);
+    one.record.wait_for("it has ended", QUICK, |events| events.iter().any(|event| event.what == "end"));
+    engine.kill_daemon();
+    let at_boot = engine.svc_ctl(&["resume", "--boot"]).expect(40);
+    assert!(at_boot.stderr.contains("can't reach Docker"), "{at_boot:?}");
+    engine.start_daemon();
+    engine.container(name).assert_back(2, "always");
 }

@@ -12,7 +12,7 @@ use crate::failure::{Failure, FailureKind};
 use crate::journal::{Journal, JournalError, OpenEntry};
 use crate::lock::{Holder, LockError, OperationLock, Wait};
 use crate::quiesce::{
-    Context, GuardWake, ResumeMode, Return, guard_wait, is_left_stopped, parse_owner, replay, wait_for_removal,
+    self, Context, GuardWake, ResumeMode, Return, guard_wait, is_left_stopped, parse_owner, replay, wait_for_removal,
 };
 use crate::world::raw_path::RawPath;
 
@@ -55,10 +55,17 @@ pub fn resume(context: &Context, at_boot: bool) -> Result<ResumeReport, Operatio
                 continue;
             }
         };
+        let (path, services) = (entry.path().to_owned(), entry.entry().clone());
         match lock_and_replay(context, entry, Wait::No, mode) {
             Ok(replayed) => add(&mut report, replayed),
             Err(error) if error.kind() == FailureKind::LockHeld => report.left.push(error.to_string()),
-            Err(error) => failed = failed.or(Some(error)),
+            Err(error) => {
+                // A manager that comes up after us, an engine of containers: the guard goes on trying.
+                if at_boot && let Err(reason) = quiesce::leave_to_guard(context, &services, &path) {
+                    tracing::warn!(%reason, entry = %path.display(), "no guard goes on with it");
+                }
+                failed = failed.or(Some(error));
+            }
         }
     }
     match (failed, unreadable) {

@@ -93,6 +93,15 @@ fn are_managed(entry: &Entry) -> bool {
     })
 }
 
+/// Starts a guard for an entry whose owner is dead: it tries at once, and again for as long as a guard does.
+///
+/// # Errors
+/// Why it could not be started.
+pub fn leave_to_guard(context: &Context, entry: &Entry, path: &Path) -> Result<(), String> {
+    // It has no end that we wait for: it outlives us, as it would outlive its owner.
+    Guard::start(context, entry, path).map(|guard| drop(guard.child))
+}
+
 fn owner_text(owner: &ProcessId) -> String {
     format!("{}:{}:{}", owner.pid, owner.start_ticks, owner.boot_id)
 }

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use error::{NotBack, StopError};
-pub use guard::{GuardWake, guard_wait, parse_owner, wait_for_removal};
+pub use guard::{GuardWake, guard_wait, leave_to_guard, parse_owner, wait_for_removal};
 pub use policy::{LastResort, Rung, Step, StopPolicy, next_step};
 pub use quiesced::Quiesced;
 pub use resume::{ResumeMode, is_left_stopped, replay};
