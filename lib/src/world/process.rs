@@ -122,6 +122,18 @@ impl ProcessId {
         Self::of(pid)?.ok_or_else(|| std::io::Error::other("our own process is not in /proc"))
     }
 
+    /// How long ago it was started, by the clock that goes on while the machine sleeps; `None` for one of another boot.
+    #[must_use]
+    pub fn age(&self) -> Option<std::time::Duration> {
+        if clock::boot_id().ok()? != self.boot_id {
+            return None;
+        }
+        let since_boot = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        let since_boot = std::time::Duration::try_from(since_boot).ok()?;
+        let started = std::time::Duration::from_secs_f64(self.start_ticks as f64 / procfs::ticks_per_second() as f64);
+        Some(since_boot.saturating_sub(started))
+    }
+
     /// Whether this very process still runs. A zombie does not: it holds no file and no lock.
     ///
     /// # Errors

@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use crate::controller::CommandLine;
 use crate::world::ProcessId;
@@ -32,14 +33,26 @@ impl Gate {
 /// replaces itself by the others. No argument is read as shell text.
 const WAIT_AT_GATE: &str = "read -r go && { [ -z \"$1\" ] || umask \"$1\"; } && shift && exec \"$@\" </dev/null";
 
-/// Whether it is a child that waits at its gate, or has just come through and is not the command yet, or one that can't
-/// be told apart from that because it is just ending: it shows no words and no program then (proc(5)).
+/// So long after its start a process that shows no words may still be on its way to the command: it shows none in the
+/// middle of each execve(2), and a busy machine may leave it there for a while. Later they are a service's own doing.
+const WORDLESS_MAX: Duration = Duration::from_secs(60);
+
+/// Whether it is a child that waits at its gate, or one that can't be told apart from that: it has just come through
+/// and is not the command yet, or it is just ending and shows no words and no program then (proc(5)).
 pub(super) fn is_at_gate(process: &ProcessId) -> bool {
     let base = PathBuf::from(format!("/proc/{}", process.pid));
-    match std::fs::read(base.join("cmdline")) {
-        Ok(shown) if shown.is_empty() => std::fs::read_link(base.join("exe")).is_err_and(|error| is_gone(&error)),
-        Ok(shown) => shown.split(|byte| *byte == 0).any(|word| word == WAIT_AT_GATE.as_bytes()),
-        Err(_) => false,
+    let is_ending = || std::fs::read_link(base.join("exe")).is_err_and(|error| is_gone(&error));
+    may_be_at_gate(&std::fs::read(base.join("cmdline")), || {
+        is_ending() || process.age().is_none_or(|a| a < WORDLESS_MAX)
+    })
+}
+
+fn may_be_at_gate(shown: &std::io::Result<Vec<u8>>, wordless_may: impl FnOnce() -> bool) -> bool {
+    match shown {
+        Ok(words) if words.is_empty() => wordless_may(),
+        Ok(words) => words.split(|byte| *byte == 0).any(|word| word == WAIT_AT_GATE.as_bytes()),
+        // Nobody is there any more; what can't be looked at may be anything.
+        Err(error) => !is_gone(error),
     }
 }
 
@@ -149,4 +162,23 @@ fn foreign_credentials(command: &CommandLine) -> Option<(u32, u32, Vec<u32>)> {
     let (uid, gid, groups) = command.credentials.clone()?;
     let ours = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     ((uid, gid) != ours).then_some((uid, gid, groups))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_in_the_middle_of_an_execve_is_not_taken_for_the_service() {
+        assert!(may_be_at_gate(&Ok(Vec::new()), || true));
+        assert!(!may_be_at_gate(&Ok(Vec::new()), || false));
+        let words = |text: &str| Ok(text.as_bytes().to_vec());
+        assert!(may_be_at_gate(&words(&format!("setsid\0sh\0-c\0{WAIT_AT_GATE}\0svckit\0")), || false));
+        assert!(!may_be_at_gate(&words("/usr/sbin/noted\0--daemon\0"), || true));
+        let error = |errno: rustix::io::Errno| Err(errno.into());
+        assert!(may_be_at_gate(&error(rustix::io::Errno::IO), || false));
+        assert!(!may_be_at_gate(&error(rustix::io::Errno::NOENT), || true));
+        let own = ProcessId::own().unwrap();
+        assert!(own.age().unwrap() < Duration::from_secs(24 * 3600), "{:?}", own.age());
+    }
 }

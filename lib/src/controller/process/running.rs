@@ -126,6 +126,8 @@ impl Running {
         starting_until: Option<Instant>,
     ) -> Result<ServiceState, ControllerError> {
         let left = self.processes(main)?;
+        // One that ended since it was found is no sign of life: whoever brings it back would leave it at that.
+        let main = main.filter(|main| left.contains(main));
         let now = Instant::now();
         let settling_until = self.settled.get().filter(|settled| now < *settled);
         let starting_until = starting_until.filter(|until| now < *until);
