@@ -224,7 +224,7 @@ fn salvaged(base: &Base<'_>) -> Result<Repaired, SqliteError> {
             Err(error) => tracing::debug!(%error, "all tables are salvaged"),
             done => return done,
         }
-        for name in ["refilled.db", salvage::ASIDE] {
+        for name in [refill::FILE, salvage::ASIDE] {
             let _not_there = std::fs::remove_file(base.input.work.join(name));
         }
     }

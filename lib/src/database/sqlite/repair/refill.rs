@@ -17,6 +17,9 @@ use crate::database::sqlite::error::SqliteError;
 use crate::database::sqlite::own::Asked;
 use crate::database::sqlite::pages::{Collation, FindingKind, NodeKind, Object, ObjectKind};
 
+/// The name of the file: in it, what is not damaged is as it was.
+pub(super) const FILE: &str = "refilled.db";
+
 /// What is emptied and filled.
 struct Plan<'b> {
     tables: Vec<&'b Object>,
@@ -28,7 +31,7 @@ struct Plan<'b> {
 
 pub(super) fn refill(base: &Base<'_>) -> Result<Repaired, SqliteError> {
     let plan = Plan::of(base)?;
-    let file = base.input.work.join("refilled.db");
+    let file = base.input.work.join(FILE);
     std::fs::copy(&base.file, &file).map_err(|source| header::disk("copy to", &file, source))?;
     plan.empty(base, &file)?;
     let hidden = hide(&plan.late, &file)?;

@@ -66,8 +66,18 @@ fn with_stand_ins() -> Patient {
 #[test]
 fn what_was_made_with_a_stand_in_is_told_and_never_called_complete() {
     let mut patient = with_stand_ins();
-    let root = patient.root("items");
+    // What stays where it is was made by the service.
+    let (undamaged, root) = (patient.bytes.clone(), patient.root("items"));
     patient.page(root).fill(0);
+    let repaired = patient.repair().unwrap();
+    let account = &repaired.accounting;
+    assert_eq!((account.step, account.losses()), (Step::Salvage, Vec::<String>::new()));
+    assert!(rows(&repaired.file) == patient.truth);
+    patient.bytes = undamaged;
+    for table in ["unlike", "normal"] {
+        let root = patient.root(table);
+        patient.page(root).fill(0);
+    }
     let repaired = patient.repair().unwrap();
     let account = &repaired.accounting;
     assert_eq!(
