@@ -38,6 +38,7 @@ use serde::{Deserialize, Serialize};
 pub use account::{Accounting, TableAccount};
 
 use super::error::SqliteError;
+use super::own::beside;
 use super::pages::{self, CheckOptions, FindingKind, Report, Schema, View};
 use crate::progress::{Cancel, Observer};
 
@@ -267,12 +268,17 @@ fn base(input: RepairInput<'_>) -> Result<Base<'_>, SqliteError> {
     let view = if of_another { View::open_own_alone(input.copy, cancel)? } else { View::open_own(input.copy, cancel)? };
     let file = input.work.join("base.db");
     observer.step("copying it with what its log has");
-    view.write_copy(&file, cancel, observer)?;
+    let unread = view.write_copy(&file, cancel, observer)?;
     drop(view);
     let is_of_log = |kind: FindingKind| kind >= FindingKind::WalHeader;
     let of_log = found.findings.iter().filter(|f| is_of_log(f.kind) && f.loss != pages::Loss::Nothing);
     let log_losses = of_log.map(|finding| finding.what.clone()).collect();
-    let report = check(&file, cancel, observer)?;
+    // Page by page the same file, and nothing beside it: what was found in it is found in this one.
+    let len = |path: &Path| std::fs::metadata(path).ok().map(|metadata| metadata.len());
+    let has_log = ["-wal", "-journal"].iter().any(|suffix| len(&beside(input.copy, suffix)).is_some())
+        || found.findings.iter().any(|finding| is_of_log(finding.kind));
+    let is_same = !has_log && unread.is_empty() && len(input.copy) == len(&file);
+    let report = if is_same { found } else { check(&file, cancel, observer)? };
     let view = View::open_own(&file, cancel)?;
     let schema = Schema::read(view.image());
     Ok(Base { input, file, view, report, schema, log_losses, borrowed: false, headed: false })
