@@ -174,6 +174,9 @@ impl Engine {
                 assert!(ended(pid, QUICK), "dockerd does not end");
             }
         }
+        // With live-restore the daemon leaves its data mounted on itself.
+        let data = self.path("data");
+        run(with(Command::new("umount").arg("-l").arg(data)), QUICK);
         drop(std::fs::remove_dir_all(self.directory.path()));
     }
 }

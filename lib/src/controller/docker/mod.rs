@@ -36,6 +36,9 @@ use crate::world::{Pidfd, ProcessId, StopSignal, clock, wait};
 /// For the engine to say that it has sent the stop signal. One that is frozen does so when it goes on.
 const ACCEPT_MAX: Duration = Duration::from_secs(15);
 
+/// The policy of a container that is held.
+const HELD: &str = "no";
+
 /// A container.
 #[derive(Debug)]
 pub struct DockerContainer {
@@ -52,6 +55,9 @@ struct Memory {
     group: Option<String>,
     /// The run whose stop was requested, by us or by the program before us.
     stopping: Option<String>,
+    /// The policy that it has when nobody holds it: that of the journal, else the last that was seen. A hold of a dead
+    /// run may be on it when it is found, and is taken off before it is looked at again.
+    restart: RestartPolicy,
 }
 
 impl DockerContainer {
@@ -94,15 +100,15 @@ impl DockerContainer {
         let since = format!("{}.{:09}", since.as_secs(), since.subsec_nanos());
         let watch = Watch::start(&engine, &found.id, since)
             .map_err(|error| failed(EngineError::Unreachable(error.to_string())))?;
+        let memory = Memory { restart: spec.restart.clone().unwrap_or_default(), ..Memory::default() };
         let spec = ContainerSpec {
             endpoint: spec.endpoint.clone(),
             name: found.name.clone(),
             id: found.id.clone(),
             compose: found.compose(),
-            // What the journal has: now it may be our own hold.
-            restart: Some(spec.restart.clone().unwrap_or_else(|| found.restart.clone())),
+            restart: None,
         };
-        let container = Self { engine, spec, watch, memory: Mutex::default() };
+        let container = Self { engine, spec, watch, memory: Mutex::new(memory) };
         container.remember(&found, ACTION)?;
         Ok(container)
     }
@@ -124,8 +130,11 @@ impl DockerContainer {
         Ok(found)
     }
 
-    /// The control group while a process is in it: the engine forgets it with the run.
+    /// The policy, and the control group while a process is in it: the engine forgets that with the run.
     fn remember(&self, found: &Inspected, action: &'static str) -> Result<(), ControllerError> {
+        if found.restart.name != HELD {
+            self.memory().restart = found.restart.clone();
+        }
         let Some(pid) = found.pid else { return Ok(()) };
         let Some(group) = cgroup::group_of(pid).map_err(|error| self.failed_io(action, &error))? else {
             return Ok(());
@@ -197,7 +206,7 @@ impl DockerContainer {
 
 impl ServiceController for DockerContainer {
     fn spec(&self) -> ServiceSpec {
-        ServiceSpec::Container(self.spec.clone())
+        ServiceSpec::Container(ContainerSpec { restart: Some(self.memory().restart.clone()), ..self.spec.clone() })
     }
 
     fn label(&self) -> String {
@@ -330,7 +339,7 @@ impl ServiceController for DockerContainer {
     fn hold(&self, persistent: bool) -> Result<(), ControllerError> {
         const ACTION: &str = "hold";
         let _the_policy_outlives_a_reboot_anyway = persistent;
-        if self.look(ACTION)?.restart.name == "no" {
+        if self.look(ACTION)?.restart.name == HELD {
             return Ok(());
         }
         self.set_policy(ACTION, &RestartPolicy::default())
@@ -338,12 +347,12 @@ impl ServiceController for DockerContainer {
 
     fn release(&self) -> Result<(), ControllerError> {
         const ACTION: &str = "release";
-        let Some(before) = self.spec.restart.as_ref().filter(|policy| policy.name != "no") else { return Ok(()) };
-        // Somebody may have given it another one since: that is theirs.
-        if self.look(ACTION)?.restart.name != "no" {
+        // Somebody may have given it another one since the hold: that is theirs, and is remembered by the look.
+        if self.look(ACTION)?.restart.name != HELD {
             return Ok(());
         }
-        self.set_policy(ACTION, before)
+        let before = self.memory().restart.clone();
+        if before.name == HELD { Ok(()) } else { self.set_policy(ACTION, &before) }
     }
 
     fn shield(&self, stop_wait_max: Duration) -> Result<(), ControllerError> {
