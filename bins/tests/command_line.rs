@@ -71,7 +71,7 @@ fn a_command_line_that_means_nothing_is_a_usage_error() {
     place.ctl(&["stop"]).fails(2, &["no service was named"]);
     place.ctl(&["stop", "--unit", "a", "--pid-file", "/b"]).fails(2, &["cannot be used"]);
     place.ctl(&["stop", "--start-command", "/b"]).fails(2, &["--pid-file"]);
-    place.ctl(&["status", "--container", "plex"]).fails(2, &["not supported in this version"]);
+    place.ctl(&["status", "--container", "a/b"]).fails(2, &["can't be meant"]);
     place.ctl(&["status", "--service", "plexx"]).fails(2, &["did you mean plex?"]);
     place.ctl(&["wait", "--unit", "a", "--ready", "htp:x"]).fails(2, &["htp"]);
     place.repair(&["check"]).fails(2, &["<PATH>"]);

@@ -33,26 +33,25 @@ pub(super) fn dependants(
 }
 
 fn in_stop_order(found: &[ContainerSummary], service: &str) -> Vec<String> {
-    let mut ordered: Vec<&ContainerSummary> = Vec::new();
-    let mut todo = vec![service];
-    let mut seen = vec![service];
-    while let Some(needed) = todo.pop() {
-        for one in found.iter().filter(|one| label(one, ONE_OFF) != Some("True") && depends_on(one, needed)) {
-            // Found once more deeper down: then it must be stopped earlier.
-            ordered.retain(|known| known.id != one.id);
-            ordered.push(one);
-            if let Some(name) = label(one, SERVICE).filter(|name| !seen.contains(name)) {
-                seen.push(name);
-                todo.insert(0, name);
+    let all: Vec<&ContainerSummary> = found.iter().filter(|one| label(one, ONE_OFF) != Some("True")).collect();
+    // How many steps each lies above the service, by the longest way; a circle ends with the rounds.
+    let mut steps: Vec<Option<usize>> = vec![None; all.len()];
+    for round in 1..=all.len() {
+        let before = steps.clone();
+        for (index, one) in all.iter().enumerate().filter(|(_, one)| label(one, SERVICE) != Some(service)) {
+            let is_below = |(other, at): (&&ContainerSummary, &Option<usize>)| {
+                *at == Some(round - 1) && label(other, SERVICE).is_some_and(|name| depends_on(one, name))
+            };
+            let above = if round == 1 { depends_on(one, service) } else { all.iter().zip(&before).any(is_below) };
+            if above {
+                steps[index] = Some(round);
             }
         }
     }
-    ordered
-        .into_iter()
-        .rev()
-        .filter(|one| label(one, SERVICE) != Some(service))
-        .filter_map(|one| one.id.clone())
-        .collect()
+    let mut ordered: Vec<(usize, &String)> =
+        all.iter().zip(steps).filter_map(|(one, at)| Some((at?, one.id.as_ref()?))).collect();
+    ordered.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
+    ordered.into_iter().map(|(_, id)| id.clone()).collect()
 }
 
 fn depends_on(one: &ContainerSummary, service: &str) -> bool {

@@ -75,6 +75,10 @@ impl DockerContainer {
     /// # Errors
     /// As for [`Self::open`].
     pub fn find(spec: &ContainerSpec) -> Result<Self, ControllerError> {
+        if spec.name.is_empty() || spec.name.contains('/') {
+            let reason = "a container's name has letters, digits, `_`, `.` and `-`".to_owned();
+            return Err(ControllerError::Invalid { service: label_of(&spec.name), reason });
+        }
         let failed = |error| failed("find", &label_of(&spec.name), &spec.endpoint, error);
         let engine = Arc::new(Engine::connect(&spec.endpoint).map_err(failed)?);
         Self::find_on(engine, spec)
@@ -83,10 +87,6 @@ impl DockerContainer {
     fn find_on(engine: Arc<Engine>, spec: &ContainerSpec) -> Result<Self, ControllerError> {
         const ACTION: &str = "find";
         let failed = |error| failed(ACTION, &label_of(&spec.name), &spec.endpoint, error);
-        if spec.name.is_empty() || spec.name.contains('/') {
-            let reason = "a container's name has letters, digits, `_`, `.` and `-`".to_owned();
-            return Err(ControllerError::Invalid { service: label_of(&spec.name), reason });
-        }
         let since = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
         let by_id = if spec.id.is_empty() { &spec.name } else { &spec.id };
         let found = match (engine.inspect(by_id), &spec.compose) {

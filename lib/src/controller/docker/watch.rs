@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bollard::models::EventMessage;
 use rustix::event::{EventfdFlags, eventfd};
 use tokio::task::JoinHandle;
 
@@ -53,7 +54,7 @@ impl Watch {
             let mut state = of_events.state();
             match event {
                 Some(event) => {
-                    state.signals += u64::from(event.action.as_deref().is_some_and(|action| action == "kill"));
+                    state.signals += u64::from(tells_of_signal(event));
                 }
                 None => state.ended = true,
             }
@@ -104,6 +105,12 @@ impl Watch {
         let mut count = [0_u8; 8];
         while rustix::io::read(&self.shared.seen, &mut count).is_ok_and(|count| count > 0) {}
     }
+}
+
+/// Each signal that the engine sends is an event with its number, the orderly one too.
+fn tells_of_signal(event: &EventMessage) -> bool {
+    let attributes = event.actor.as_ref().and_then(|actor| actor.attributes.as_ref());
+    attributes.is_some_and(|attributes| attributes.contains_key("signal"))
 }
 
 impl Drop for Watch {
