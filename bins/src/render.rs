@@ -89,17 +89,7 @@ impl Output {
 
 /// The message, and the causes that it does not repeat itself.
 fn with_causes(error: &ToolError) -> String {
-    let mut text = error.to_string();
-    let mut source = error.cause();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        source = cause.source();
-    }
-    text
+    svckit::failure::with_causes(error.to_string(), error.cause())
 }
 
 /// A message in one line without control characters: it may quote a name that somebody chose.

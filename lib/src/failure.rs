@@ -38,6 +38,25 @@ pub enum FailureKind {
     NotBack,
 }
 
+/// A message, followed by those of its causes that it does not have already.
+///
+/// ```
+/// let error = std::io::Error::other("no route");
+/// assert_eq!(svckit::failure::with_causes("can't connect".to_owned(), Some(&error)), "can't connect: no route");
+/// ```
+#[must_use]
+pub fn with_causes(mut message: String, mut cause: Option<&(dyn std::error::Error + 'static)>) -> String {
+    while let Some(error) = cause {
+        let text = error.to_string();
+        if !message.contains(&text) {
+            message.push_str(": ");
+            message.push_str(&text);
+        }
+        cause = error.source();
+    }
+    message
+}
+
 /// An error that knows what it means to the caller.
 pub trait Failure: std::error::Error {
     /// The kind, for the exit code.

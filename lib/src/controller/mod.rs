@@ -5,10 +5,12 @@
 
 mod cgroup;
 pub mod docker;
+mod main_process;
 pub mod process;
 mod spec;
 mod state;
 pub mod systemd;
+mod wake;
 mod worker;
 
 use std::time::{Duration, Instant};

@@ -19,6 +19,7 @@ use tokio::task::JoinHandle;
 
 use crate::controller::spec::Endpoint;
 use crate::controller::worker::{TimedOut, Worker};
+use crate::failure::with_causes;
 
 /// For the connection, the version of the API included: an engine that accepts and says nothing is frozen.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
@@ -226,21 +227,7 @@ fn translated(error: Error) -> EngineError {
         }
         Error::JsonDataError { message, .. } => EngineError::Malformed(message),
         Error::JsonSerdeError { err } => EngineError::Malformed(err.to_string()),
-        other => EngineError::Unreachable(chain(&other)),
+        // The outermost of a client's errors says only that it is one.
+        other => EngineError::Unreachable(with_causes(other.to_string(), std::error::Error::source(&other))),
     }
-}
-
-/// With its causes: the outermost of a client's errors says only that it is one.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        source = cause.source();
-    }
-    text
 }

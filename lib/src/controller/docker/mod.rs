@@ -26,6 +26,7 @@ use self::engine::{Engine, EngineError};
 use self::inspected::Inspected;
 use self::watch::Watch;
 use crate::controller::cgroup::{self, Hierarchies};
+use crate::controller::main_process::signal_main;
 use crate::controller::spec::{ContainerSpec, Endpoint, RestartPolicy};
 use crate::controller::{Activity, ControllerError, KillSource, ServiceController, ServiceSpec, ServiceState, Trigger};
 use crate::journal::StopMark;
@@ -287,24 +288,7 @@ impl ServiceController for DockerContainer {
     }
 
     fn signal(&self, signal: StopSignal) -> Result<(), ControllerError> {
-        const ACTION: &str = "signal";
-        let Some(pid) = self.look(ACTION)?.pid else { return Ok(()) };
-        let io = |error: std::io::Error| self.failed_io(ACTION, &error);
-        let Some(main) = ProcessId::of(pid).map_err(io)? else { return Ok(()) };
-        let Some(pidfd) = Pidfd::open(&main).map_err(io)? else { return Ok(()) };
-        // The engine still has the pid, so it was not given away before the descriptor was opened.
-        if self.look(ACTION)?.pid != Some(pid) {
-            return Ok(());
-        }
-        match pidfd.signal(signal) {
-            Ok(_) => Ok(()),
-            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => Err(ControllerError::Permission {
-                action: ACTION,
-                service: self.label(),
-                reason: format!("{signal} to process {pid}: {error}"),
-            }),
-            Err(error) => Err(io(error)),
-        }
+        signal_main(&self.label(), signal, || self.look("signal").map(|found| found.pid))
     }
 
     fn start(&self) -> Result<(), ControllerError> {

@@ -1,13 +1,13 @@
 //! What wakes a wait: the engine's events of one container, and the answer to our stop.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bollard::models::EventMessage;
-use rustix::event::{EventfdFlags, eventfd};
 use tokio::task::JoinHandle;
 
 use super::engine::{Engine, EngineError};
+use crate::controller::wake::Wake;
 
 /// The events of a container, seen from the creation on.
 #[derive(Debug)]
@@ -18,8 +18,7 @@ pub(super) struct Watch {
 
 #[derive(Debug)]
 struct Shared {
-    /// eventfd(2): readable when something was seen since it was last read.
-    seen: OwnedFd,
+    wake: Wake,
     state: Mutex<Seen>,
 }
 
@@ -36,19 +35,14 @@ impl Shared {
     fn state(&self) -> MutexGuard<'_, Seen> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    fn wake(&self) {
-        // A counter that is full is readable all the same.
-        let _ignored = rustix::io::write(&self.seen, &1u64.to_ne_bytes());
-    }
 }
 
 impl Watch {
     /// `since`: seconds since 1970, with a fraction; the engine tells again what happened from then on, so nothing is missed between
     /// the look before and the moment in which it begins to tell.
     pub(super) fn start(engine: &Engine, id: &str, since: String) -> std::io::Result<Self> {
-        let seen = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        let shared = Arc::new(Shared { seen, state: Mutex::default() });
+        let wake = Wake::new()?;
+        let shared = Arc::new(Shared { wake, state: Mutex::default() });
         let of_events = shared.clone();
         let events = engine.on_event(id, since, move |event| {
             let mut state = of_events.state();
@@ -59,9 +53,9 @@ impl Watch {
                 None => state.ended = true,
             }
             drop(state);
-            of_events.wake();
+            of_events.wake.wake();
         });
-        shared.wake();
+        shared.wake.wake();
         Ok(Self { shared, events })
     }
 
@@ -71,7 +65,7 @@ impl Watch {
         shared.state().stop = None;
         move |answer| {
             shared.state().stop = Some(answer);
-            shared.wake();
+            shared.wake.wake();
         }
     }
 
@@ -92,18 +86,17 @@ impl Watch {
 
     /// Makes the next wait return at once.
     pub(super) fn wake(&self) {
-        self.shared.wake();
+        self.shared.wake.wake();
     }
 
     /// What to poll.
     pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
-        self.shared.seen.as_fd()
+        self.shared.wake.as_fd()
     }
 
     /// Forgets what was seen so far: called after a wait, before the state is read.
     pub(super) fn drain(&self) {
-        let mut count = [0_u8; 8];
-        while rustix::io::read(&self.shared.seen, &mut count).is_ok_and(|count| count > 0) {}
+        self.shared.wake.drain();
     }
 }
 

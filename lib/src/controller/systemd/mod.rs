@@ -33,6 +33,7 @@ use self::errors::{failed, job_result_for_people, label_of, refuse_unusable};
 use self::properties::Properties;
 use self::watch::Watch;
 use super::cgroup::{self, Hierarchies};
+use super::main_process::signal_main;
 use super::{Activity, ControllerError, KillSource, Scope, ServiceController, ServiceSpec, ServiceState, Trigger};
 use crate::journal::StopMark;
 use crate::lock::LockKey;
@@ -280,30 +281,7 @@ impl ServiceController for SystemdUnit {
     }
 
     fn signal(&self, signal: StopSignal) -> Result<(), ControllerError> {
-        const ACTION: &str = "signal";
-        let Some(pid) = self.unit(ACTION)?.small("MainPID").filter(|pid| *pid > 0) else {
-            return Ok(());
-        };
-        let Some(main) = ProcessId::of(pid).map_err(|error| self.failed_io(ACTION, &error))? else {
-            return Ok(());
-        };
-        let Some(pidfd) = Pidfd::open(&main).map_err(|error| self.failed_io(ACTION, &error))? else {
-            return Ok(());
-        };
-        // systemd gives the pid up when it reaps the process. It still has it, so the pid was not given away before
-        // the descriptor was opened.
-        if self.unit(ACTION)?.small("MainPID") != Some(pid) {
-            return Ok(());
-        }
-        match pidfd.signal(signal) {
-            Ok(_) => Ok(()),
-            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => Err(ControllerError::Permission {
-                action: ACTION,
-                service: self.label(),
-                reason: format!("{signal} to process {pid}: {error}"),
-            }),
-            Err(error) => Err(self.failed_io(ACTION, &error)),
-        }
+        signal_main(&self.label(), signal, || self.unit("signal").map(|unit| unit.small("MainPID")))
     }
 
     fn start(&self) -> Result<(), ControllerError> {

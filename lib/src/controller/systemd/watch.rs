@@ -8,9 +8,11 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
+use rustix::event::{Timespec, epoll};
 use zbus::MatchRule;
 use zbus::message::Message;
+
+use crate::controller::wake::Wake;
 
 use super::bus::{Bus, BusError, MANAGER, MANAGER_PATH, Subscription};
 
@@ -30,8 +32,7 @@ pub(super) struct Watch {
 
 #[derive(Debug)]
 struct Shared {
-    /// eventfd(2): readable when something was seen since it was last read.
-    seen: OwnedFd,
+    wake: Wake,
     state: Mutex<Seen>,
 }
 
@@ -47,14 +48,9 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wake(&self) {
-        // A counter that is full is readable all the same.
-        let _ignored = rustix::io::write(&self.seen, &1u64.to_ne_bytes());
-    }
-
     fn end(&self) {
         self.state().ended = true;
-        self.wake();
+        self.wake.wake();
     }
 }
 
@@ -64,9 +60,9 @@ impl Watch {
     pub(super) fn start(bus: &Bus) -> Result<Self, BusError> {
         let descriptor =
             |error: rustix::io::Errno| BusError::Unreachable(format!("no descriptor for its events: {error}"));
-        let seen = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(descriptor)?;
+        let wake = Wake::new().map_err(descriptor)?;
         let cgroup_changes = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(descriptor)?;
-        let shared = Arc::new(Shared { seen, state: Mutex::default() });
+        let shared = Arc::new(Shared { wake, state: Mutex::default() });
         let rule = rule(MANAGER, "JobRemoved", MANAGER_PATH)?;
         let for_jobs = shared.clone();
         let jobs = bus.on_signal(rule, move |message| match message {
@@ -79,7 +75,7 @@ impl Watch {
             other => drop(other?),
         }
         // The first wait returns at once: what happened before the unit's own match was registered is looked at then.
-        shared.wake();
+        shared.wake.wake();
         Ok(Self { shared, cgroup_changes, watched: Mutex::default(), subscriptions: Mutex::new(vec![jobs]) })
     }
 
@@ -88,7 +84,7 @@ impl Watch {
         let rule = rule("org.freedesktop.DBus.Properties", "PropertiesChanged", path)?;
         let shared = self.shared.clone();
         let changes = bus.on_signal(rule, move |message| match message {
-            Some(_) => shared.wake(),
+            Some(_) => shared.wake.wake(),
             None => shared.end(),
         })?;
         self.subscriptions.lock().unwrap_or_else(PoisonError::into_inner).push(changes);
@@ -130,18 +126,17 @@ impl Watch {
 
     /// Makes the next wait return at once.
     pub(super) fn wake(&self) {
-        self.shared.wake();
+        self.shared.wake.wake();
     }
 
     /// What to poll.
     pub(super) fn descriptors(&self) -> [BorrowedFd<'_>; 2] {
-        [self.shared.seen.as_fd(), self.cgroup_changes.as_fd()]
+        [self.shared.wake.as_fd(), self.cgroup_changes.as_fd()]
     }
 
     /// Forgets what was seen so far: called after a wait, before the state is read.
     pub(super) fn drain(&self) {
-        let mut count = [0_u8; 8];
-        while rustix::io::read(&self.shared.seen, &mut count).is_ok_and(|count| count > 0) {}
+        self.shared.wake.drain();
         let mut events = Vec::with_capacity(16);
         let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
         while epoll::wait(&self.cgroup_changes, rustix::buffer::spare_capacity(&mut events), Some(&at_once))
@@ -170,7 +165,7 @@ impl Shared {
             state.jobs.pop_first();
         }
         drop(state);
-        self.wake();
+        self.wake.wake();
     }
 }
 
