@@ -1,5 +1,6 @@
 //! Databases: what a backup needs to know and do, engine by engine.
 
+pub mod server;
 pub mod sqlite;
 
 use std::path::Path;
