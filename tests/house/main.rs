@@ -63,6 +63,12 @@ fn no_file_is_longer_than_a_reader_can_hold() {
 }
 
 #[test]
+fn every_story_that_is_declared_runs() {
+    let without = "[[test]]\nname = \"planted\"\npath = \"../damage/main.rs\"\n\n";
+    check(rules::harness, "tests/planted/Cargo.toml", without);
+}
+
+#[test]
 fn nothing_speaks_of_how_it_was_made() {
     check(rules::words, "lib/src/planted.rs", "// as /wor\u{6b}/main has it\n");
     check(rules::words, "README.planted.md", "Written by an AI assistan\u{74}.\n");

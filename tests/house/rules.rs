@@ -155,6 +155,24 @@ pub(crate) fn words(tree: &Tree) -> Vec<String> {
     tree.files.iter().flat_map(|(path, text)| grep([(path.as_str(), text.clone())], &words)).collect()
 }
 
+/// A test binary with a `main` of its own runs nothing at all under the usual harness, and passes.
+pub(crate) fn harness(tree: &Tree) -> Vec<String> {
+    let mut found = Vec::new();
+    for (path, text) in tree.files.iter().filter(|(path, _)| path.ends_with("Cargo.toml")) {
+        for section in text.split("[[test]]").skip(1) {
+            let section = section.split("\n[").next().unwrap_or_default();
+            let source = section.lines().find_map(|line| line.strip_prefix("path = \"../")?.strip_suffix('"'));
+            let Some(source) = source else { continue };
+            let source = format!("tests/{source}");
+            let has_main = tree.files.iter().any(|(path, text)| *path == source && code(text).contains("\nfn main()"));
+            if has_main != section.contains("harness = false") {
+                found.push(format!("{path}: {source} has a main of its own: {has_main}"));
+            }
+        }
+    }
+    found
+}
+
 fn pattern(text: &str) -> Regex {
     Regex::new(text).expect("a pattern")
 }
