@@ -53,7 +53,12 @@ pub fn discovery(named: Option<&Path>) -> Result<Discovery, ToolError> {
         Some(path) => Config::read(&path)?,
         None => Config::default(),
     };
-    Ok(Discovery::new(config, Search::here(home())))
+    let discovery = Discovery::new(config, Search::here(home()));
+    // As Docker's own programs read it.
+    match std::env::var_os("DOCKER_HOST").filter(|host| !host.is_empty()) {
+        Some(host) if discovery.docker().endpoint.is_none() => Ok(discovery.on_engine(host.to_string_lossy().parse()?)),
+        _ => Ok(discovery),
+    }
 }
 
 /// The file that [`discovery`] reads, if there is one.

@@ -5,6 +5,7 @@
 pub mod app;
 pub mod backup;
 pub mod cli;
+pub mod containers;
 pub mod ctl;
 pub mod demo;
 pub mod dirs;

@@ -3,9 +3,7 @@
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use svckit::controller::{
-    self, CommandLine, ContainerSpec, ControllerError, Endpoint, Scope, ServiceController, ServiceSpec,
-};
+use svckit::controller::{self, CommandLine, ContainerSpec, ControllerError, Scope, ServiceController, ServiceSpec};
 use svckit::discover::{Discovery, ServiceRef, Target};
 use svckit::lock::Wait;
 use svckit::name::ServiceName;
@@ -50,38 +48,11 @@ pub fn of_flags(
         let command = flags.start_command.as_deref().map(|line| command_line(line.as_bytes())).transpose()?;
         ServiceSpec::PidFile { path: absolute(path)?, command: command.map(started_by_us), seen: Vec::new() }
     } else if let Some(name) = &flags.container {
-        ServiceSpec::Container(ContainerSpec::named(name.clone(), docker_endpoint()?))
+        ServiceSpec::Container(ContainerSpec::named(name.clone(), discovery.engine().clone()))
     } else {
         return Ok((None, None));
     };
     Ok((Some(controller::open(&spec)?), None))
-}
-
-/// Where the Docker engine listens: `DOCKER_HOST`, as its own programs read it, else its usual socket.
-fn docker_endpoint() -> Result<Endpoint, ToolError> {
-    const USUAL: &str = "/var/run/docker.sock";
-    let Some(host) = std::env::var_os("DOCKER_HOST").filter(|host| !host.is_empty()) else {
-        return Ok(Endpoint::Unix(USUAL.into()));
-    };
-    let text = host.to_string_lossy();
-    if let Some(path) = text.strip_prefix("unix://").filter(|path| path.starts_with('/')) {
-        return Ok(Endpoint::Unix(path.into()));
-    }
-    match text
-        .strip_prefix("tcp://")
-        .filter(|address| address.rsplit_once(':').is_some_and(|(host, _)| is_loopback(host)))
-    {
-        Some(address) => Ok(Endpoint::Tcp(address.to_owned())),
-        None => Err(ToolError::usage(
-            format!("DOCKER_HOST={text} can't be used: svckit looks at the processes of a container itself"),
-            "run it on the host of the engine, with DOCKER_HOST=unix:///PATH, or tcp://127.0.0.1:PORT for a proxy there",
-        )),
-    }
-}
-
-fn is_loopback(host: &str) -> bool {
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// The service of a target, if it has one.
@@ -98,6 +69,7 @@ pub fn of_target(target: &Target, dirs: &StateDirs) -> Result<Option<Controller>
         ServiceRef::PidFile(path, command) => {
             ServiceSpec::PidFile { path: path.clone(), command: command.clone().map(started_by_us), seen: Vec::new() }
         }
+        ServiceRef::Container(container) => ServiceSpec::Container(container.clone()),
         ServiceRef::Command(command) => {
             let name: ServiceName = target.name.as_str().parse()?;
             ServiceSpec::Command {

@@ -36,6 +36,7 @@ fn run(app: &App, command: &Command) -> Result<Outcome, ToolError> {
         Command::Expire(args) => store::expire(app, args),
         Command::Demo(args) => demo::run(app, args),
         Command::Targets => targets::list(app),
+        Command::Labels => targets::labels(app),
         Command::Config { command: ConfigCommand::Check } => targets::check(app),
         Command::InstallUnits(args) => units::install(app, args),
         Command::Completions(args) => manual::completions::<Cli>(&app.output, args.shell),

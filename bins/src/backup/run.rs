@@ -4,11 +4,12 @@ use std::fmt::Write;
 use std::path::PathBuf;
 
 use svckit::FailureKind;
-use svckit::discover::{self, Discovery, Event, Mode, Target};
+use svckit::discover::{self, Discovery, Event, Mode, Origin, Target};
 use svckit::operation::{self, BackupMode, BackupReport, BackupRequest, Includes};
 use svckit::quiesce::Context;
 
 use super::store::expire_one;
+use super::targets::found;
 use crate::app::App;
 use crate::cli::backup::{BackupArgs, ModeArg};
 use crate::ctl::resumed_word;
@@ -18,25 +19,32 @@ use crate::service::Controller;
 use crate::{dirs, render, service};
 
 pub(super) fn backup(app: &App, args: &BackupArgs) -> Result<Outcome, ToolError> {
-    let discovery = dirs::discovery(app.config.as_deref())?;
+    let mut outcomes = Vec::new();
+    let mut discovery = dirs::discovery(app.config.as_deref())?;
     let context = app.context()?;
+    // The engine is asked only where somebody asks for what it may have.
+    if args.all || args.targets.iter().any(|name| !discovery.is_configured(name)) {
+        discovery = found(app, &mut outcomes)?;
+    }
     if !args.sqlite.is_empty() {
         let report = of_databases(&context, &discovery, args)?;
         return shown(app, &report);
     }
     let names: Vec<String> =
         if args.all { discovery.configured().map(ToString::to_string).collect() } else { args.targets.clone() };
-    if names.is_empty() {
+    if names.is_empty() && outcomes.is_empty() {
         return Err(ToolError::Other {
             what: "no target is configured".to_owned(),
             kind: FailureKind::No,
-            hint: Some("add a [target.NAME] to the configuration, or see: svc-backup targets".to_owned()),
+            hint: Some(
+                "add a [target.NAME] to the configuration or a label to a container, or see: svc-backup targets"
+                    .to_owned(),
+            ),
         });
     }
     if names.len() > 1 && args.name.is_some() {
         return Err(ToolError::usage("--name names one target, not several", "leave it out"));
     }
-    let mut outcomes = Vec::new();
     for name in &names {
         // Later targets are not prisoners of an earlier one's failure; a person who cancels means all of them.
         let result = if context.cancel.is_requested() {
@@ -136,6 +144,13 @@ fn take(
     args: &BackupArgs,
     target: &Target,
 ) -> Result<BackupReport, ToolError> {
+    if let Some(server) = &target.server {
+        return Err(ToolError::Other {
+            what: format!("back up {}: this version makes no dumps of {}", target.name, server.engine.title()),
+            kind: FailureKind::Unsafe,
+            hint: None,
+        });
+    }
     let mode = mode(args.mode, Some(target));
     let (named, _) = service::of_flags(&args.service, discovery, &context.dirs)?;
     let controller = match named {
@@ -167,7 +182,7 @@ fn of_profile_or_target(target: &Target, context: &Context, mode: BackupMode) ->
     }) else {
         return Ok(None);
     };
-    if target.from_profile && mode != BackupMode::Cold {
+    if target.origin == Origin::Profile && mode != BackupMode::Cold {
         tracing::info!("{}: backed up without its service: {error}", target.name);
         return Ok(None);
     }

@@ -2,19 +2,20 @@
 
 use serde_json::json;
 use svckit::FailureKind;
-use svckit::discover::{Config, DiscoverError, Mode, ServiceRef, Target};
+use svckit::database::server::{Databases, SecretSource, ServerSpec};
+use svckit::discover::{Config, DiscoverError, Discovery, Mode, Origin, ServiceRef, Target, labels};
 use svckit::world::raw_path::RawPath;
 
 use crate::app::App;
 use crate::error::ToolError;
 use crate::exit::Outcome;
-use crate::{dirs, render};
+use crate::{containers, dirs, render};
 
 pub(super) fn list(app: &App) -> Result<Outcome, ToolError> {
-    let discovery = dirs::discovery(app.config.as_deref())?;
     let mut outcomes = Vec::new();
+    let discovery = found(app, &mut outcomes)?;
     let targets = discovery.targets();
-    if targets.is_empty() && !app.output.is_json() {
+    if targets.is_empty() && outcomes.is_empty() && !app.output.is_json() {
         let known: Vec<&str> = svckit::discover::profiles().iter().map(|profile| profile.name.as_str()).collect();
         app.output.text(&format!(
             "no target is configured, and none of the known services was found here ({})\n",
@@ -37,6 +38,17 @@ pub(super) fn list(app: &App) -> Result<Outcome, ToolError> {
     Ok(Outcome::of_several(&outcomes))
 }
 
+/// The targets of the configuration, of containers and of known services. An engine that does not answer is an outcome of
+/// its own: the others are there all the same.
+pub(super) fn found(app: &App, outcomes: &mut Vec<Outcome>) -> Result<Discovery, ToolError> {
+    let (discovery, error) = containers::discover(dirs::discovery(app.config.as_deref())?);
+    if let Some(error) = error.map(ToolError::from) {
+        app.output.failure(&error, Some("containers"));
+        outcomes.push(Outcome::Failed(error.kind()));
+    }
+    Ok(discovery)
+}
+
 /// The address of a ping is a secret, and is not among it.
 fn as_json(target: &Target) -> serde_json::Value {
     let raw = |paths: &[std::path::PathBuf]| -> Vec<RawPath> { paths.iter().cloned().map(RawPath).collect() };
@@ -45,11 +57,15 @@ fn as_json(target: &Target) -> serde_json::Value {
         "title": target.title,
         "source": source(target),
         "service": target.service.as_ref().map(service_text),
+        "server": target.server.as_ref().map(server_json),
         "databases": raw(&target.sqlite),
         "include": raw(&target.include),
         "store": target.store.clone().map(RawPath),
         "mode": mode(target.mode),
         "ready": target.ready,
+        "priority": target.order.priority,
+        "after": target.order.after,
+        "group": target.order.group,
     })
 }
 
@@ -58,6 +74,7 @@ fn text(target: &Target) -> String {
     lines.extend(
         target.service.as_ref().map(|service| format!("  service: {}", render::one_line(&service_text(service)))),
     );
+    lines.extend(target.server.as_ref().map(|server| format!("  would dump: {}", server_text(server))));
     lines.extend(target.sqlite.iter().map(|path| format!("  database: {}", render::path(path))));
     lines.extend(target.include.iter().map(|path| format!("  with: {}", render::path(path))));
     let store = target.store.as_ref().map_or_else(|| "none: name it with --to".to_owned(), |store| render::path(store));
@@ -66,7 +83,63 @@ fn text(target: &Target) -> String {
 }
 
 fn source(target: &Target) -> &'static str {
-    if target.from_profile { "found here" } else { "configured" }
+    match target.origin {
+        Origin::Configured => "configured",
+        Origin::Profile => "found here",
+        Origin::Labels { .. } => "by labels",
+    }
+}
+
+fn server_json(server: &ServerSpec) -> serde_json::Value {
+    json!({
+        "engine": server.engine.word(),
+        "databases": match &server.databases {
+            Databases::All => json!("all"),
+            Databases::Named(names) => json!(names),
+        },
+        "user": server.user,
+        "password": secret_word(&server.secret),
+    })
+}
+
+fn server_text(server: &ServerSpec) -> String {
+    let databases = match &server.databases {
+        Databases::All => "all databases".to_owned(),
+        Databases::Named(names) => {
+            let names: Vec<&str> = names.iter().map(|name| name.as_str()).collect();
+            format!("{} {}", if names.len() == 1 { "the database" } else { "the databases" }, names.join(", "))
+        }
+    };
+    let user = server.user.as_ref().map_or_else(String::new, |user| format!(" as {user}"));
+    let text = format!("{databases} of {}{user}, password: {}", server.engine.title(), secret_word(&server.secret));
+    render::one_line(&text)
+}
+
+/// Where it is looked for; never what it is.
+fn secret_word(secret: &SecretSource) -> String {
+    match secret {
+        SecretSource::Image => "the image's own".to_owned(),
+        SecretSource::None => "none".to_owned(),
+        SecretSource::File(path) => format!("file {}", render::path(path)),
+        SecretSource::ContainerEnv(name) => format!("variable {name}"),
+        SecretSource::DockerSecret(name) => format!("Docker secret {name}"),
+        SecretSource::SystemdCredential(name) => format!("credential {name}"),
+        SecretSource::Command(_) => "what a command prints".to_owned(),
+    }
+}
+
+/// The labels that there are, as a table.
+pub(super) fn labels(app: &App) -> Result<Outcome, ToolError> {
+    if !app.output.is_json() {
+        app.output.text(&labels::markdown())?;
+        return Ok(Outcome::Done);
+    }
+    for key in labels::KEYS {
+        let label = format!("svckit.{}", key.name);
+        let value = json!({ "label": label, "value": key.kind, "example": key.example, "meaning": key.meaning });
+        app.output.result(Outcome::Done, &value, String::new)?;
+    }
+    Ok(Outcome::Done)
 }
 
 fn mode(mode: Option<Mode>) -> &'static str {
@@ -83,6 +156,7 @@ fn service_text(service: &ServiceRef) -> String {
         ServiceRef::UserUnit(name) => format!("user unit {name}"),
         ServiceRef::FirstUnit(names) => format!("unit {}", names.join(" or ")),
         ServiceRef::PidFile(path, _) => format!("pid file {}", render::path(path)),
+        ServiceRef::Container(container) => format!("container {}", container.name),
         // Without its arguments: they may hold secrets.
         ServiceRef::Command(command) => {
             format!("command {}", command.argv.first().map_or_else(String::new, |program| render::path(&program.0)))

@@ -59,9 +59,12 @@ pub enum Command {
     /// Back up a busy service in a temporary directory in all three modes, and show what it cost
     #[command(after_help = "Example:\n  svc-backup demo")]
     Demo(DemoArgs),
-    /// List the configured targets and the known services that are found here
+    /// List what would be backed up: configured targets, labelled containers, known services that are found here
     #[command(after_help = "Example:\n  svc-backup targets --json")]
     Targets,
+    /// List the labels by which a container says what of it is to be backed up
+    #[command(after_help = "Example:\n  svc-backup labels")]
+    Labels,
     /// Work on the configuration
     #[command(after_help = "Example:\n  svc-backup config check")]
     Config {

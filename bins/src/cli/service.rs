@@ -65,7 +65,7 @@ pub struct StopFlags {
     /// What may happen after that [default: never]
     #[arg(long, value_name = "WORD", help_heading = "Stopping and starting")]
     pub last_resort: Option<LastResortArg>,
-    /// When the service counts as back: unit, pid, tcp:HOST:PORT, http:URL[=STATUS], exec:COMMAND or log:REGEX, with
+    /// When the service counts as back: unit, pid, health, tcp:HOST:PORT, http:URL[=STATUS], exec:COMMAND or log:REGEX, with
     /// ;timeout=90s ;interval=500ms ;passes=3 after it
     #[arg(long, value_name = "SPEC", help_heading = "Stopping and starting")]
     pub ready: Vec<ReadyCheck>,

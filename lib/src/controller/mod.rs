@@ -15,7 +15,7 @@ mod worker;
 
 use std::time::{Duration, Instant};
 
-pub use spec::{CommandLine, ContainerSpec, Endpoint, RestartPolicy, Scope, ServiceSpec};
+pub use spec::{CommandLine, ContainerSpec, Endpoint, EndpointError, RestartPolicy, Scope, ServiceSpec};
 pub use state::{Activity, ExitCause, KillSource, ServiceState, Trigger};
 
 use crate::failure::{Failure, FailureKind};
@@ -158,6 +158,14 @@ pub trait ServiceController: Send {
     /// # Errors
     /// When it can't say.
     fn state(&self) -> Result<ServiceState, ControllerError>;
+
+    /// Whether it is healthy, where its manager checks that; `None`: it does not.
+    ///
+    /// # Errors
+    /// When the manager can't say.
+    fn is_healthy(&self) -> Result<Option<bool>, ControllerError> {
+        Ok(None)
+    }
 
     /// Every process of the service, its descendants and those it left behind included; empty when it is stopped.
     /// This, not the manager's word, is the proof of a stop.

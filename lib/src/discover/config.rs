@@ -6,7 +6,7 @@
 //! on-failure = ["/usr/local/bin/tell-me"]
 //!
 //! [target.notes]
-//! unit = "notes.service"             # or user-unit, pid-file, command, service = "NAME"
+//! unit = "notes.service"             # or user-unit, pid-file, command, container, service = "NAME"
 //! sqlite = ["/var/lib/notes/notes.db"]
 //! include = ["/etc/notes"]
 //! mode = "cold"
@@ -15,6 +15,10 @@
 //! retention = { last = 7, daily = 14, weekly = 8 }
 //! ping = "https://hc-ping.com/..."
 //! sqlite-program = "/usr/lib/notes/notes-sqlite"   # its own build of sqlite3: a repair has it make what only it can
+//!
+//! [docker]                           # only where it is not where its own programs look (DOCKER_HOST, /var/run/docker.sock)
+//! endpoint = "unix:///run/user/1000/docker.sock"
+//! labels = false                     # look for no targets in the labels of containers (lib/LABELS.md)
 //!
 //! [target.plex]                      # the name of a profile: only what differs from it
 //! store = "/srv/plex"
@@ -28,10 +32,12 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use super::config_server::{read_order, read_server};
 use super::error::{DiscoverError, Finding};
 use super::reader::{Document, FILE_LEN_MAX, Table};
-use super::target::{Alerts, Mode, Retention, ServiceRef, StopSettings};
-use crate::controller::CommandLine;
+use super::target::{Alerts, Mode, Order, Retention, ServiceRef, StopSettings};
+use crate::controller::{CommandLine, ContainerSpec, Endpoint, EndpointError};
+use crate::database::server::ServerSpec;
 use crate::name::{ServiceName, TargetName};
 use crate::ready::ReadyCheck;
 use crate::world::StopSignal;
@@ -42,6 +48,8 @@ pub(super) struct Settings {
     pub(super) profile: Option<String>,
     pub(super) service: Option<ServiceRef>,
     pub(super) service_name: Option<String>,
+    pub(super) server: Option<ServerSpec>,
+    pub(super) order: Order,
     pub(super) sqlite: Option<Vec<PathBuf>>,
     pub(super) include: Option<Vec<PathBuf>>,
     pub(super) store: Option<PathBuf>,
@@ -59,6 +67,17 @@ pub struct Config {
     pub(super) defaults: Settings,
     pub(super) targets: BTreeMap<TargetName, Settings>,
     pub(super) services: BTreeMap<ServiceName, Settings>,
+    /// The Docker engine, where something is said about it.
+    pub docker: DockerSettings,
+}
+
+/// What is said of the Docker engine.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct DockerSettings {
+    /// Where it listens; `None`: where its own programs would look.
+    pub endpoint: Option<Endpoint>,
+    /// Whether targets are looked for in the labels of its containers; `None`: where there is an engine.
+    pub labels: Option<bool>,
 }
 
 impl Config {
@@ -104,6 +123,10 @@ fn read_root<'i>(document: &Document<'i>, root: &toml::de::DeTable<'i>) -> Confi
         config.defaults = read_shared(&defaults);
         defaults.finish();
     }
+    if let Some(docker) = root.table("docker", "[docker]") {
+        config.docker = read_docker(&docker);
+        docker.finish();
+    }
     for (name, at, table) in root.named("service") {
         let mut settings = read_shared(&table);
         settings.service = read_service(&table);
@@ -119,6 +142,8 @@ fn read_root<'i>(document: &Document<'i>, root: &toml::de::DeTable<'i>) -> Confi
         settings.profile = table.text("profile", "plex");
         settings.service = read_service(&table);
         settings.service_name = table.text("service", "mailbox");
+        settings.server = read_server(&table);
+        settings.order = read_order(&table);
         settings.sqlite = table.paths("sqlite", "/var/lib/notes/notes.db", false);
         settings.include = table.paths("include", "/etc/notes", false);
         if let Some(service) = &settings.service_name
@@ -131,8 +156,9 @@ fn read_root<'i>(document: &Document<'i>, root: &toml::de::DeTable<'i>) -> Confi
         if settings.profile.is_some() && !is_profile {
             let all: Vec<&str> = super::profile::names().collect();
             table.refuse("profile", &format!("there is no profile {profile:?}"), Some(&all.join(" or ")));
-        } else if !is_profile && settings.sqlite.is_none() && settings.include.is_none() {
-            document.find(at, format!("[target.{name}] names no data"), Some("sqlite = [\"/path/to/the.db\"]".into()));
+        } else if !is_profile && settings.sqlite.is_none() && settings.include.is_none() && !table.has("engine") {
+            let instead = "sqlite = [\"/path/to/the.db\"], or engine = \"postgres\" and its container";
+            document.find(at, format!("[target.{name}] names no data"), Some(instead.to_owned()));
         }
         table.finish();
         match name.parse() {
@@ -142,6 +168,15 @@ fn read_root<'i>(document: &Document<'i>, root: &toml::de::DeTable<'i>) -> Confi
     }
     root.finish();
     config
+}
+
+fn read_docker(table: &Table<'_, '_>) -> DockerSettings {
+    const EXAMPLE: &str = "unix:///var/run/docker.sock";
+    let endpoint = table.text("endpoint", EXAMPLE).and_then(|text| {
+        let refuse = |error: EndpointError| table.refuse("endpoint", &error.to_string(), Some(EXAMPLE));
+        text.parse().map_err(refuse).ok()
+    });
+    DockerSettings { endpoint, labels: table.truth("labels") }
 }
 
 /// What targets, services and the defaults have in common.
@@ -179,16 +214,20 @@ fn read_service(table: &Table<'_, '_>) -> Option<ServiceRef> {
     }
     let pid_file = table.path("pid-file", "/run/notes.pid").map(|path| ServiceRef::PidFile(path, start));
     let command = read_command(table, "command").map(|argv| ServiceRef::Command(CommandLine::new(argv)));
-    let mut given = [unit, user_unit, pid_file, command].into_iter().flatten();
+    // Which engine is known when the whole file is.
+    let on_engine = |name| ServiceRef::Container(ContainerSpec::named(name, Endpoint::usual()));
+    let container = table.text("container", "notes").map(on_engine);
+    let mut given = [unit, user_unit, pid_file, command, container].into_iter().flatten();
     let first = given.next();
     if given.next().is_some() {
-        let key = ["user-unit", "pid-file", "command"].into_iter().find(|key| table.has(key)).unwrap_or("unit");
-        table.refuse(key, "a service is one of unit, user-unit, pid-file and command", None);
+        let keys = ["user-unit", "pid-file", "command", "container"];
+        let key = keys.into_iter().find(|key| table.has(key)).unwrap_or("unit");
+        table.refuse(key, "a service is one of unit, user-unit, pid-file, command and container", None);
     }
     first
 }
 
-fn read_command(table: &Table<'_, '_>, key: &'static str) -> Option<Vec<String>> {
+pub(super) fn read_command(table: &Table<'_, '_>, key: &'static str) -> Option<Vec<String>> {
     let argv = table.texts(key, "/usr/local/bin/tell-me")?;
     match argv.first() {
         Some(program) if program.starts_with('/') => Some(argv),

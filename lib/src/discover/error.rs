@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::labels::LabelFinding;
 use crate::failure::{Failure, FailureKind, hint_of_io, kind_of_io};
 
 /// One thing that is wrong with a configuration file.
@@ -59,6 +60,12 @@ pub enum DiscoverError {
         /// The databases that were looked for.
         looked_for: Vec<PathBuf>,
     },
+    /// The labels of a container are invalid; every finding is told, not only the first.
+    #[error("the labels of a target are invalid: {}", in_short(.findings))]
+    Labels {
+        /// What is wrong with them; never empty.
+        findings: Vec<LabelFinding>,
+    },
     /// The target says nothing that could be backed up.
     #[error("the target {name:?} names no database and no path")]
     Empty {
@@ -67,7 +74,7 @@ pub enum DiscoverError {
     },
 }
 
-fn in_short(findings: &[Finding]) -> String {
+fn in_short(findings: &[impl ToString]) -> String {
     let all: Vec<String> = findings.iter().map(ToString::to_string).collect();
     all.join("; ")
 }
@@ -81,7 +88,7 @@ impl Failure for DiscoverError {
     fn kind(&self) -> FailureKind {
         match self {
             Self::Unreadable { source, .. } => kind_of_io(source),
-            Self::Invalid { .. } | Self::Empty { .. } => FailureKind::Config,
+            Self::Invalid { .. } | Self::Labels { .. } | Self::Empty { .. } => FailureKind::Config,
             Self::Unknown { .. } => FailureKind::Usage,
             Self::NotInstalled { .. } => FailureKind::No,
         }
@@ -90,6 +97,7 @@ impl Failure for DiscoverError {
         match self {
             Self::Unreadable { source, .. } => hint_of_io(source),
             Self::Invalid { .. } => Some("run: svc-backup config check".to_owned()),
+            Self::Labels { .. } => Some("all labels that there are: svc-backup labels".to_owned()),
             Self::Unknown { name, known } => {
                 Some(nearest(name, known.iter().map(String::as_str)).map_or_else(
                     || format!("known here: {}", known.join(", ")),

@@ -6,7 +6,9 @@
 
 mod alert;
 mod config;
+mod config_server;
 mod error;
+pub mod labels;
 mod profile;
 mod reader;
 mod target;
@@ -14,35 +16,110 @@ mod target;
 use std::path::PathBuf;
 
 pub use alert::{AlertError, Event, ping, run_on_failure};
-pub use config::Config;
+pub use config::{Config, DockerSettings};
 pub use error::{DiscoverError, Finding};
 pub use profile::{Profile, Search, all as profiles};
-pub use target::{Alerts, Mode, Retention, ServiceRef, StopSettings, Target};
+pub use target::{Alerts, Mode, Order, Origin, Retention, ServiceRef, StopSettings, Target};
 
+use crate::controller::{ContainerSpec, Endpoint};
 use crate::name::TargetName;
 use config::Settings;
+use labels::{LabelFinding, Labelled};
 
 /// Everything that targets can be found by.
 #[derive(Debug, Clone)]
 pub struct Discovery {
     config: Config,
     search: Search,
+    labelled: Vec<Labelled>,
+    endpoint: Endpoint,
 }
 
 impl Discovery {
     /// With this configuration (the default one names nothing), on this machine.
     #[must_use]
     pub fn new(config: Config, search: Search) -> Self {
-        Self { config, search }
+        let endpoint = config.docker.endpoint.clone().unwrap_or_else(Endpoint::usual);
+        Self { config, search, labelled: Vec::new(), endpoint }
     }
 
-    /// The target of this name: from the configuration, else the profile of this name as it is found here.
+    /// The same with containers on this engine, unless the configuration names another.
+    #[must_use]
+    pub fn on_engine(mut self, endpoint: Endpoint) -> Self {
+        if self.config.docker.endpoint.is_none() {
+            self.endpoint = endpoint;
+        }
+        self
+    }
+
+    /// The engine of containers.
+    #[must_use]
+    pub fn engine(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// The same with what was found in the labels of containers. Of a name that several have, none is taken.
+    #[must_use]
+    pub fn with_labels(mut self, mut labelled: Vec<Labelled>) -> Self {
+        labels::refuse_doubles(&mut labelled, |name| self.is_configured(name));
+        self.labelled = labelled;
+        self
+    }
+
+    /// What is said of the Docker engine.
+    #[must_use]
+    pub fn docker(&self) -> &DockerSettings {
+        &self.config.docker
+    }
+
+    /// Whether the configuration itself has this target.
+    #[must_use]
+    pub fn is_configured(&self, name: &str) -> bool {
+        self.config.targets.keys().any(|known| known.as_str() == name)
+    }
+
+    /// The containers that have labels of ours, and what these say.
+    #[must_use]
+    pub fn labelled(&self) -> &[Labelled] {
+        &self.labelled
+    }
+
+    /// The targets of labels, by name.
+    fn of_labels(&self) -> impl Iterator<Item = (&String, Result<Target, DiscoverError>)> {
+        let targets = self.labelled.iter().flat_map(|labelled| &labelled.targets);
+        targets.map(|(name, target)| (name, self.with_defaults(target)))
+    }
+
+    /// What labels leave to the host.
+    fn with_defaults(&self, target: &Result<Target, Vec<LabelFinding>>) -> Result<Target, DiscoverError> {
+        let defaults = &self.config.defaults;
+        match target {
+            Ok(target) => {
+                let mut target = target.clone();
+                target.store = defaults.store.clone();
+                target.mode = target.mode.or(defaults.mode);
+                target.retention = target.retention.or(defaults.retention);
+                target.alerts = defaults.alerts.clone();
+                target.stop.timeout = target.stop.timeout.or(defaults.stop.as_ref().and_then(|stop| stop.timeout));
+                Ok(target)
+            }
+            Err(findings) => Err(DiscoverError::Labels { findings: findings.clone() }),
+        }
+    }
+
+    /// The target of this name: from the configuration, else from labels, else the profile of this name as it is found
+    /// here.
     ///
     /// # Errors
-    /// When neither has it, when the profile's service is not here, and when it names no data.
+    /// When none of them has it, when its labels are invalid, when the profile's service is not here, and when it names no data.
     pub fn target(&self, name: &str) -> Result<Target, DiscoverError> {
         let configured = self.config.targets.iter().find(|(known, _)| known.as_str() == name);
         let own = configured.map(|(_, settings)| settings);
+        if own.is_none()
+            && let Some((_, target)) = self.of_labels().find(|(known, _)| *known == name)
+        {
+            return target;
+        }
         let profile_name = own.and_then(|own| own.profile.as_deref()).unwrap_or(name);
         let profile = profiles().iter().find(|profile| profile.name == profile_name);
         if own.is_none() && profile.is_none() {
@@ -53,18 +130,22 @@ impl Discovery {
             None => name.parse().map_err(|_| self.unknown(name))?,
         };
         let target = self.assemble(target_name, own, profile)?;
-        if target.sqlite.is_empty() && target.include.is_empty() {
+        if target.sqlite.is_empty() && target.include.is_empty() && target.server.is_none() {
             return Err(DiscoverError::Empty { name: name.to_owned() });
         }
         Ok(target)
     }
 
-    /// Every configured target, then every profile whose service is found here and that is not configured.
+    /// Every configured target, then those of labels, then every profile whose service is found here and that neither has.
     #[must_use]
     pub fn targets(&self) -> Vec<(String, Result<Target, DiscoverError>)> {
         let mut all: Vec<(String, Result<Target, DiscoverError>)> =
             self.config.target_names().map(|name| (name.to_string(), self.target(name.as_str()))).collect();
+        all.extend(self.of_labels().map(|(name, target)| (name.clone(), target)));
         for profile in profiles() {
+            if all.iter().any(|(name, _)| *name == profile.name) {
+                continue;
+            }
             let is_configured = self.config.targets.iter().any(|(name, settings)| {
                 name.as_str() == profile.name || settings.profile.as_deref() == Some(profile.name.as_str())
             });
@@ -75,9 +156,12 @@ impl Discovery {
         all
     }
 
-    /// The names of the configured targets: what "all" means.
-    pub fn configured(&self) -> impl Iterator<Item = &TargetName> {
-        self.config.target_names()
+    /// The names of the targets of the configuration and of labels: what "all" means. Those that can't be read are among
+    /// them: they are to be told of.
+    pub fn configured(&self) -> impl Iterator<Item = &str> {
+        let of_labels =
+            self.labelled.iter().flat_map(|labelled| labelled.targets.iter().map(|(name, _)| name.as_str()));
+        self.config.target_names().map(TargetName::as_str).chain(of_labels)
     }
 
     /// The service of this name: a configured service, else that of a target or a profile. Its data need not be here.
@@ -103,7 +187,8 @@ impl Discovery {
     fn unknown(&self, name: &str) -> DiscoverError {
         let configured = self.config.target_names().map(ToString::to_string);
         let services = self.config.services.keys().map(ToString::to_string);
-        let known = configured.chain(services).chain(profile::names().map(str::to_owned)).collect();
+        let labelled = self.of_labels().map(|(name, _)| name.clone());
+        let known = configured.chain(services).chain(labelled).chain(profile::names().map(str::to_owned)).collect();
         DiscoverError::Unknown { name: name.to_owned(), known }
     }
 
@@ -124,6 +209,16 @@ impl Discovery {
             _ => (Vec::new(), Vec::new()),
         };
         Ok(self.merge(name, own, profile, data))
+    }
+
+    /// A container of the configuration on the engine that is known by now.
+    fn placed(&self, service: ServiceRef) -> ServiceRef {
+        match service {
+            ServiceRef::Container(spec) => {
+                ServiceRef::Container(ContainerSpec { endpoint: self.endpoint.clone(), ..spec })
+            }
+            other => other,
+        }
     }
 
     /// What a target says itself, else its profile, else the defaults.
@@ -149,7 +244,7 @@ impl Discovery {
         let by_profile = || profile.map(|profile| ServiceRef::FirstUnit(profile.units.clone()));
         Target {
             title: profile.map_or_else(|| name.to_string(), |profile| profile.title.clone()),
-            service: first(&layers, |layer| layer.service.as_ref()).or_else(by_profile),
+            service: first(&layers, |layer| layer.service.as_ref()).map(|found| self.placed(found)).or_else(by_profile),
             sqlite: first(&layers, |layer| layer.sqlite.as_ref()).unwrap_or(sqlite),
             include: own_settings.include.clone().unwrap_or(include),
             store: first(&layers, |layer| layer.store.as_ref()),
@@ -162,7 +257,9 @@ impl Discovery {
                 ping: first(&layers, |layer| layer.alerts.ping.as_ref()),
             },
             sqlite_program: first(&layers, |layer| layer.sqlite_program.as_ref()),
-            from_profile: own.is_none(),
+            server: own_settings.server.clone(),
+            order: own_settings.order.clone(),
+            origin: if own.is_none() { Origin::Profile } else { Origin::Configured },
             name,
         }
     }

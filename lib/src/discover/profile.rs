@@ -12,10 +12,10 @@ use crate::archive;
 /// One usual place of a service's data.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Place {
-    root: PathBuf,
+    pub(super) root: PathBuf,
     /// Below the root; the first must exist for the place to be the one, of the others those that exist are taken.
-    sqlite: Vec<PathBuf>,
-    include: Vec<PathBuf>,
+    pub(super) sqlite: Vec<PathBuf>,
+    pub(super) include: Vec<PathBuf>,
 }
 
 /// A known service.
@@ -30,6 +30,8 @@ pub struct Profile {
     /// The names of its container images.
     pub images: Vec<String>,
     pub(super) places: Vec<Place>,
+    /// Those in a container of one of its images.
+    pub(super) containers: Vec<Place>,
     pub(super) settings: Settings,
 }
 
@@ -117,20 +119,24 @@ fn parse(text: &str) -> Result<Vec<Profile>, Vec<Finding>> {
 }
 
 fn read(name: String, table: Table<'_, '_>) -> Profile {
-    let places = table.tables("place", "[[profile.NAME.place]]").into_iter().map(|place| {
-        let read = Place {
-            root: PathBuf::from(place.text("root", "/var/lib/notes").unwrap_or_default()),
-            sqlite: place.paths("sqlite", "notes.db", true).unwrap_or_default(),
-            include: place.paths("include", "notes.conf", true).unwrap_or_default(),
+    let places = |key| {
+        let read = |place: Table<'_, '_>| {
+            let read = Place {
+                root: PathBuf::from(place.text("root", "/var/lib/notes").unwrap_or_default()),
+                sqlite: place.paths("sqlite", "notes.db", true).unwrap_or_default(),
+                include: place.paths("include", "notes.conf", true).unwrap_or_default(),
+            };
+            place.finish();
+            read
         };
-        place.finish();
-        read
-    });
+        table.tables(key, "[[profile.NAME.place]]").into_iter().map(read).collect()
+    };
     let profile = Profile {
         title: table.text("title", "Notes").unwrap_or_else(|| name.clone()),
         units: table.texts("units", "notes.service").unwrap_or_default(),
         images: table.texts("images", "notes/notes").unwrap_or_default(),
-        places: places.collect(),
+        places: places("place"),
+        containers: places("container"),
         settings: read_shared(&table),
         name,
     };
@@ -153,7 +159,8 @@ mod tests {
             let own = profile.settings.sqlite_program.as_deref();
             assert_eq!(own.is_some(), name == "plex", "{name}");
             assert!(own.is_none_or(Path::is_absolute), "{name}");
-            for place in &profile.places {
+            assert!(!profile.containers.is_empty(), "{name}");
+            for place in profile.places.iter().chain(&profile.containers) {
                 assert!(!place.sqlite.is_empty() && place.sqlite.iter().all(|path| path.is_relative()), "{name}");
                 assert!(place.root.is_absolute() || place.root.starts_with("~"), "{name}");
             }

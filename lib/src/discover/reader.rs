@@ -175,6 +175,26 @@ impl<'d, 'i> Table<'d, 'i> {
         number
     }
 
+    pub(super) fn truth(&self, key: &'static str) -> Option<bool> {
+        let value = self.get(key)?;
+        let truth = value.get_ref().as_bool();
+        if truth.is_none() {
+            self.wrong(key, value, "true or false", &format!("{key} = true"));
+        }
+        truth
+    }
+
+    /// A whole number from `-max` to `max`.
+    pub(super) fn integer(&self, key: &'static str, example: i32, max: i32) -> Option<i32> {
+        let value = self.get(key)?;
+        let number = value.get_ref().as_integer().and_then(|n| i32::from_str_radix(n.as_str(), n.radix()).ok());
+        let number = number.filter(|number| (-max..=max).contains(number));
+        if number.is_none() {
+            self.wrong(key, value, &format!("a whole number from -{max} to {max}"), &format!("{key} = {example}"));
+        }
+        number
+    }
+
     /// One of the words.
     pub(super) fn word<T: Copy>(&self, key: &'static str, words: &[(&str, T)]) -> Option<T> {
         let first = words.first().map_or("", |(word, _)| word);

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::controller::CommandLine;
+use crate::controller::{CommandLine, ContainerSpec};
+use crate::database::server::ServerSpec;
 use crate::name::TargetName;
 use crate::world::StopSignal;
 
@@ -31,6 +32,33 @@ pub enum ServiceRef {
     PidFile(PathBuf, Option<CommandLine>),
     /// A command that svckit starts itself.
     Command(CommandLine),
+    /// A container.
+    Container(ContainerSpec),
+}
+
+/// Where a target comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// A configuration file.
+    Configured,
+    /// A profile that nobody configured.
+    Profile,
+    /// Labels.
+    Labels {
+        /// Those of this container.
+        container: String,
+    },
+}
+
+/// When it is its turn in a run of several.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Order {
+    /// A larger one comes earlier.
+    pub priority: i32,
+    /// Those that must have succeeded before.
+    pub after: Vec<TargetName>,
+    /// The group whose members are of one moment.
+    pub group: Option<TargetName>,
 }
 
 /// How a service is stopped, where something is said about it.
@@ -83,6 +111,8 @@ pub struct Target {
     pub title: String,
     /// The service, where one is known.
     pub service: Option<ServiceRef>,
+    /// The database server in it, where that is what is backed up.
+    pub server: Option<ServerSpec>,
     /// The SQLite databases; taken at one instant.
     pub sqlite: Vec<PathBuf>,
     /// Files, directories and globs beside them.
@@ -102,6 +132,8 @@ pub struct Target {
     /// The service's own build of the sqlite3 program, for what only it can make in a repair. Not looked at before it is
     /// needed.
     pub sqlite_program: Option<PathBuf>,
-    /// Whether it comes from a profile that nobody configured.
-    pub from_profile: bool,
+    /// When it is its turn in a run of several.
+    pub order: Order,
+    /// Where it comes from.
+    pub origin: Origin,
 }

@@ -210,6 +210,10 @@ impl ready::Subject for Watched<'_> {
         Ok((state.activity == Activity::Up).then(|| state.run.unwrap_or_default()))
     }
 
+    fn is_healthy(&self) -> Result<Option<bool>, String> {
+        self.0.is_healthy().map_err(|e| e.to_string())
+    }
+
     fn log(&self, lines_max: usize) -> Result<Vec<String>, String> {
         self.0.log_since_start(lines_max).map_err(|e| e.to_string())
     }

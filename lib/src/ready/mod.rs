@@ -3,7 +3,7 @@
 //! A check in text form is a probe and its options, separated by `;`:
 //!
 //! ```text
-//! unit | pid | tcp:HOST:PORT | http:URL[=STATUS] | exec:COMMAND | log:REGEX   [;file=/path]
+//! unit | pid | health | tcp:HOST:PORT | http:URL[=STATUS] | exec:COMMAND | log:REGEX   [;file=/path]
 //! [;timeout=90s] [;interval=500ms] [;passes=1]
 //! ```
 
@@ -30,6 +30,8 @@ pub enum Probe {
     Unit,
     /// It is up and has a process.
     Pid,
+    /// Its manager checks its health, and says that it is healthy (Docker's HEALTHCHECK).
+    Health,
     /// A TCP connection is accepted.
     Tcp {
         /// Host name or address.
@@ -87,6 +89,14 @@ pub trait Subject {
     /// # Errors
     /// When its manager can't say.
     fn is_up(&self) -> Result<Option<String>, String>;
+
+    /// Whether its manager, which checks that, calls it healthy; `None`: nobody checks.
+    ///
+    /// # Errors
+    /// When its manager can't say.
+    fn is_healthy(&self) -> Result<Option<bool>, String> {
+        Ok(None)
+    }
 
     /// What it logged in its current run, at most `lines_max` lines, the newest last.
     ///

@@ -22,7 +22,7 @@ impl Failure for ReadyParseError {
     }
     fn hint(&self) -> Option<String> {
         Some(
-            "write unit, pid, tcp:HOST:PORT, http:URL[=STATUS], exec:COMMAND or log:REGEX, then options such as \
+            "write unit, pid, health, tcp:HOST:PORT, http:URL[=STATUS], exec:COMMAND or log:REGEX, then options such as \
              ;timeout=90s;interval=500ms;passes=3"
                 .to_owned(),
         )
@@ -106,6 +106,7 @@ fn probe(spec: &str) -> Result<Probe, String> {
     match (kind, rest) {
         ("unit", "") if spec == "unit" => Ok(Probe::Unit),
         ("pid", "") if spec == "pid" => Ok(Probe::Pid),
+        ("health", "") if spec == "health" => Ok(Probe::Health),
         ("tcp", address) => {
             let (host, port) = address.rsplit_once(':').ok_or("tcp: needs HOST:PORT")?;
             let port = port.parse().ok().filter(|port| *port != 0).ok_or_else(|| format!("{port:?} is no port"))?;
@@ -130,7 +131,7 @@ fn probe(spec: &str) -> Result<Probe, String> {
             regex::Regex::new(pattern).map_err(|e| format!("the regular expression: {e}"))?;
             Ok(Probe::Log { pattern: pattern.to_owned(), file: None })
         }
-        _ => Err("it is none of unit, pid, tcp:, http:, exec:, log:".to_owned()),
+        _ => Err("it is none of unit, pid, health, tcp:, http:, exec:, log:".to_owned()),
     }
 }
 
@@ -158,6 +159,7 @@ impl fmt::Display for Probe {
         match self {
             Self::Unit => f.write_str("unit"),
             Self::Pid => f.write_str("pid"),
+            Self::Health => f.write_str("health"),
             Self::Tcp { host, port } if host.contains(':') => write!(f, "tcp:[{host}]:{port}"),
             Self::Tcp { host, port } => write!(f, "tcp:{host}:{port}"),
             Self::Http { url, status: Some(status) } => write!(f, "http:{url}={status}"),
@@ -193,6 +195,7 @@ mod tests {
         for text in [
             "unit",
             "pid;passes=3",
+            "health;passes=2",
             "tcp:127.0.0.1:8080;timeout=5s;interval=50ms;passes=2",
             "tcp:[::1]:80",
             "http:http://127.0.0.1:32400/identity",

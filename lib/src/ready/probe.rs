@@ -58,6 +58,11 @@ impl<'a> Prober<'a> {
         match self.probe {
             // That it is up was asked just before.
             Probe::Unit | Probe::Pid => Ok(()),
+            Probe::Health => match subject.is_healthy()? {
+                Some(true) => Ok(()),
+                Some(false) => Err("it is not healthy".to_owned()),
+                None => Err("nobody checks its health: it has no HEALTHCHECK".to_owned()),
+            },
             Probe::Tcp { host, port } => tcp(host, *port, left),
             Probe::Http { url, status } => http(url, *status, left),
             Probe::Exec { argv } => exec(argv, Instant::now() + left, cancel),

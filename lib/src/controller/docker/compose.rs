@@ -4,13 +4,13 @@ use bollard::models::ContainerSummary;
 
 use super::engine::{Engine, EngineError};
 
-const PROJECT: &str = "com.docker.compose.project";
-const SERVICE: &str = "com.docker.compose.service";
-const NUMBER: &str = "com.docker.compose.container-number";
+pub(super) const PROJECT: &str = "com.docker.compose.project";
+pub(super) const SERVICE: &str = "com.docker.compose.service";
+pub(super) const NUMBER: &str = "com.docker.compose.container-number";
 /// `SERVICE:CONDITION:RESTART,...`, since Compose 2.1.
 const DEPENDS_ON: &str = "com.docker.compose.depends_on";
 /// Of `docker compose run`: no part of the project's services.
-const ONE_OFF: &str = "com.docker.compose.oneoff";
+pub(super) const ONE_OFF: &str = "com.docker.compose.oneoff";
 
 /// The id of the container that now stands for project, service and number.
 pub(super) fn recreated(
@@ -59,7 +59,7 @@ fn depends_on(one: &ContainerSummary, service: &str) -> bool {
     list.split(',').any(|item| item.split(':').next() == Some(service))
 }
 
-fn label<'a>(one: &'a ContainerSummary, name: &str) -> Option<&'a str> {
+pub(super) fn label<'a>(one: &'a ContainerSummary, name: &str) -> Option<&'a str> {
     one.labels.as_ref()?.get(name).map(String::as_str)
 }
 

@@ -124,10 +124,10 @@ impl Engine {
         self.call("the look at a container", CALL_MAX, async move { docker.inspect_container(&name, None).await })
     }
 
-    /// All containers that have these labels (`name` or `name=value`), stopped ones too where asked for.
+    /// The containers that have all of these labels (`name` or `name=value`), stopped ones too where asked for.
     pub(super) fn list(&self, labels: Vec<String>, all: bool) -> Result<Vec<ContainerSummary>, EngineError> {
         let docker = self.docker.clone();
-        let filters = Some([("label".to_owned(), labels)].into());
+        let filters = (!labels.is_empty()).then(|| [("label".to_owned(), labels)].into());
         let options = ListContainersOptions { all, filters, ..Default::default() };
         self.call("the list of containers", CALL_MAX, async move { docker.list_containers(Some(options)).await })
     }

@@ -124,11 +124,16 @@ impl Inspected {
         }
     }
 
+    /// By the image's own check, where it has one.
+    pub(super) fn is_healthy(&self) -> Option<bool> {
+        self.health.as_deref().filter(|health| !matches!(*health, "" | "none")).map(|health| health == "healthy")
+    }
+
     /// For people: `running (healthy)`.
     pub(super) fn detail(&self) -> String {
         let status = self.status.map_or_else(|| "unknown".to_owned(), |status| status.to_string());
         match &self.health {
-            Some(health) if self.is_running() && health != "none" => format!("{status} ({health})"),
+            Some(health) if self.is_running() && self.is_healthy().is_some() => format!("{status} ({health})"),
             _ if self.out_of_memory => format!("{status} (out of memory)"),
             _ => status,
         }

@@ -13,6 +13,7 @@ mod audit;
 mod compose;
 mod engine;
 mod inspected;
+mod listing;
 mod watch;
 
 use std::os::fd::AsFd;
@@ -24,6 +25,7 @@ use bollard::models::{ContainerUpdateBody, RestartPolicy as Policy, RestartPolic
 
 use self::engine::{Engine, EngineError};
 use self::inspected::Inspected;
+pub use self::listing::{Container, Mount, containers};
 use self::watch::Watch;
 use crate::controller::cgroup::{self, Hierarchies};
 use crate::controller::main_process::signal_main;
@@ -241,6 +243,10 @@ impl ServiceController for DockerContainer {
             start_state: Some(format!("restart={}", found.restart.name)),
             detail: found.detail(),
         })
+    }
+
+    fn is_healthy(&self) -> Result<Option<bool>, ControllerError> {
+        self.look("look at").map(|found| found.is_healthy())
     }
 
     fn processes(&self) -> Result<Vec<ProcessId>, ControllerError> {

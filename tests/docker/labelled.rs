@@ -1,0 +1,90 @@
+//! What containers say by labels: found, rejected, backed up.
+
+use serde_json::Value;
+use svckit_testbed::command::run;
+use svckit_testbed::stories::Story;
+
+use crate::engine::{Engine, QUICK};
+use crate::shared;
+
+pub(crate) const STORIES: &[Story] = &[
+    ("a container's labels are enough for a cold backup that waits for its health", labels_are_enough),
+    (
+        "labels that can't be read stop their own target, and an engine that is away stops no other",
+        labels_that_are_wrong,
+    ),
+];
+
+/// A configuration that says where backups go, and nothing else.
+fn configuration(engine: &Engine, name: &str) -> (String, String) {
+    let (file, store) = (engine.path(&format!("{name}.toml")), engine.path(&format!("{name}-store")));
+    std::fs::write(&file, format!("[defaults]\nstore = {store:?}\n")).unwrap();
+    (file.display().to_string(), store.display().to_string())
+}
+
+/// The results of a run, a line each.
+fn lines(text: &str) -> Vec<Value> {
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn labels_are_enough() {
+    let engine = shared();
+    let (config, store) = configuration(engine, "enough");
+    let data = format!("{}:/data", engine.path("labelled").display());
+    let options = [
+        "--restart=always",
+        "-v",
+        &data,
+        "--label=svckit.sqlite=/data/data.db",
+        "--label=svckit.name=notes",
+        "--label=svckit.mode=cold",
+        "--label=svckit.ready=health;passes=2;interval=100ms",
+        "--health-cmd=/usr/bin/true",
+        "--health-interval=1s",
+    ];
+    let one = engine.service("labelled", &options, "--on-term slow --slow-for 500");
+    let targets = run(engine.tool("svc-backup", &["targets", "--json", "--config", &config]), QUICK);
+    let found = lines(&targets.stdout);
+    let notes = found.iter().find(|target| target["target"] == "notes").unwrap_or_else(|| panic!("{targets:?}"));
+    assert_eq!(notes["source"], "by labels");
+    assert_eq!(notes["service"], "container labelled");
+    assert_eq!(notes["databases"][0], one.database.display().to_string(), "as the host sees it");
+    assert_eq!(notes["store"], store.as_str());
+
+    let words = ["backup", "notes", "--json", "--config", &config];
+    let report = run(engine.tool("svc-backup", &words), 4 * QUICK).expect(0).json();
+    assert_eq!((&report["mode"], &report["service"]), (&Value::from("cold"), &Value::from("started")), "{report}");
+    assert_eq!(one.field(".State.Health.Status"), "healthy", "ready, before the backup returned");
+    one.assert_back(2, "always");
+    run(engine.tool("svc-backup", &["verify", "--from", &store, "notes", "--restore"]), 4 * QUICK).expect(0);
+    engine.docker(["rm", "-f", "labelled"]).expect(0);
+}
+
+fn labels_that_are_wrong() {
+    let engine = shared();
+    let (config, _) = configuration(engine, "wrong");
+    let data = format!("{}:/data", engine.path("right").display());
+    let right = engine.service("right", &["-v", &data, "--label=svckit.sqlite=/data/data.db"], "--on-term exit");
+    engine.service("wrong", &["--label=svckit.engin=postgres", "--label=svckit.password=hunter2"], "--on-term exit");
+    engine.service("left-alone", &["--label=svckit.backup=no"], "--on-term exit");
+    let all = run(engine.tool("svc-backup", &["backup", "--all", "--config", &config]), 4 * QUICK).expect(32);
+    assert!(all.stdout.contains("right ") && all.stdout.contains("verified"), "{all:?}");
+    for said in ["container wrong, label svckit.engin", "svckit.engine=...", "everybody who may ask Docker"] {
+        assert!(all.stderr.contains(said), "{said}: {all:?}");
+    }
+    assert!(!all.stderr.contains("hunter2") && !all.stdout.contains("left-alone"), "{all:?}");
+    assert_eq!(right.starts(), 1, "a hot backup stops nothing");
+
+    // Nobody listens there; what the configuration has itself is backed up all the same.
+    let own = format!(
+        "[docker]\nendpoint = \"unix:///nonexistent/docker.sock\"\n[target.own]\nsqlite = [{:?}]\nstore = {:?}\n",
+        right.database,
+        engine.path("wrong-store")
+    );
+    std::fs::write(&config, own).unwrap();
+    let all = run(engine.tool("svc-backup", &["backup", "--all", "--config", &config]), 4 * QUICK).expect(32);
+    assert!(all.stderr.contains("/nonexistent/docker.sock") && all.stdout.contains("own "), "{all:?}");
+    for name in ["right", "wrong", "left-alone"] {
+        engine.docker(["rm", "-f", name]).expect(0);
+    }
+}
