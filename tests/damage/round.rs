@@ -96,10 +96,13 @@ impl Place {
         if back == patient.truth {
             return Ok(End::Complete);
         }
-        let unseen = self.unseen(patient, damages).unwrap_or_default();
+        let silent = self.silent(patient, damages);
         let tables: BTreeSet<&String> = back.keys().chain(patient.truth.keys()).collect();
-        let differs: Vec<_> =
-            tables.into_iter().filter(|table| !is_explained(table, &back, &patient.truth, &unseen)).collect();
+        let is_right = |table: &str| {
+            let is_same = back.get(table) == patient.truth.get(table);
+            is_same || silent.as_ref().is_some_and(|silent| is_explained(table, &back, &patient.truth, silent))
+        };
+        let differs: Vec<_> = tables.into_iter().filter(|table| !is_right(table)).collect();
         if differs.is_empty() {
             return Ok(End::Complete);
         }
@@ -107,20 +110,28 @@ impl Place {
         Err(format!("it is called complete, and {differs:?} are not what they were, by {step:?}"))
     }
 
-    /// What nobody can see, a bit of a value that no index has, nobody brings back either: what is in the database with
-    /// those damages alone of which neither we nor SQLite say a word that would not be said without them.
-    fn unseen(&self, patient: &Patient, damages: &[Damage]) -> Option<Rows> {
+    /// What nobody can see, a bit of a value that no index has (or none that is left), nobody brings back either: what is in
+    /// the database with the silent damages alone. Those are silent without which, all of them, both readers say the
+    /// very same words. One that SQLite can't read past is none, though another may hide it.
+    fn silent(&self, patient: &Patient, damages: &[Damage]) -> Option<Rows> {
         let with_all = self.said(patient, damages.iter());
-        let is_unseen = |one: &&Damage| {
-            self.said(patient, damages.iter().filter(|damage| !std::ptr::eq(*damage, *one))) == with_all
-        };
-        let unseen: Vec<&Damage> = damages.iter().filter(is_unseen).collect();
-        if unseen.is_empty() {
-            return None;
+        let mut silent: Vec<&Damage> = Vec::new();
+        for damage in damages {
+            let is_in = |one: &Damage| silent.iter().any(|other| std::ptr::eq(*other, one));
+            let others = damages.iter().filter(|one| !std::ptr::eq(*one, damage) && !is_in(one));
+            let is_silent = self.said(patient, others) == with_all;
+            if is_silent && self.rows_with(patient, &[damage]).is_some() {
+                silent.push(damage);
+            }
         }
+        self.rows_with(patient, &silent).filter(|_| !silent.is_empty())
+    }
+
+    /// What SQLite reads; `None` where it does not read all.
+    fn rows_with(&self, patient: &Patient, damages: &[&Damage]) -> Option<Rows> {
         let mut files = patient.files.clone();
-        unseen.into_iter().for_each(|damage| damage.apply(&mut files));
-        let copy = self.db.with_file_name("unseen.db");
+        damages.iter().for_each(|damage| damage.apply(&mut files));
+        let copy = self.db.with_file_name("silent.db");
         write(&files, &copy);
         rows(&Connection::open(&copy).ok()?).ok()
     }
@@ -144,17 +155,18 @@ impl Place {
     }
 }
 
-/// Every row is one that was there, or that nobody can tell from it, and none is missing that is the same in both.
-fn is_explained(table: &str, back: &Rows, truth: &Rows, unseen: &Rows) -> bool {
+/// Every row is one that was there, or is with the silent damages alone, and none is missing that is the same in both.
+fn is_explained(table: &str, back: &Rows, truth: &Rows, silent: &Rows) -> bool {
     let none = BTreeSet::new();
-    let of = |rows: &Rows| rows.get(table).unwrap_or(&none).clone();
-    let (back, truth, unseen_rows) = (of(back), of(truth), of(unseen));
-    // What was built anew from content that nobody can tell from the right one.
-    let is_derived = matches!(table, "words_data" | "words_idx" | "words_docsize");
-    let is_one_of_both = back.iter().all(|row| truth.contains(row) || unseen_rows.contains(row));
-    let has_all = truth.intersection(&unseen_rows).all(|row| back.contains(row));
-    let is_unseen = is_derived || is_one_of_both && has_all && back.len() >= truth.len().min(unseen_rows.len());
-    back == truth || !unseen.is_empty() && is_unseen
+    let of = |rows: &Rows, table: &str| rows.get(table).unwrap_or(&none).clone();
+    // Built anew from rows, of which one has changed in silence.
+    if matches!(table, "words_data" | "words_idx" | "words_docsize") {
+        return of(silent, "words_content") != of(truth, "words_content") || of(back, table) == of(silent, table);
+    }
+    let (back, truth, silent) = (of(back, table), of(truth, table), of(silent, table));
+    let is_one_of_both = back.iter().all(|row| truth.contains(row) || silent.contains(row));
+    let has_all = truth.intersection(&silent).all(|row| back.contains(row));
+    is_one_of_both && has_all && back.len() >= truth.len().min(silent.len())
 }
 
 fn integrity(connection: &Connection) -> String {

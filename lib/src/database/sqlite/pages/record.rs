@@ -38,6 +38,10 @@ impl Serial {
         }
     }
 
+    pub(super) fn is_text(self) -> bool {
+        self.0 >= 13 && self.0 % 2 == 1
+    }
+
     pub(super) fn is_null(self) -> bool {
         self.0 == 0
     }

@@ -5,11 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::judge::Judged;
-use super::{Base, Step};
+use super::{Base, Step, prove};
 use crate::database::sqlite::deep::DeepKind;
-use crate::database::sqlite::pages::{
-    Finding, FindingKind, Object, ObjectKind, Report, Rowids, Schema, TreeReport, index_sum,
-};
+use crate::database::sqlite::pages::{Finding, FindingKind, Object, ObjectKind, Report, Rowids, Schema, TreeReport};
 
 /// In what a check says of rows whose foreign key names no row.
 const PARENTLESS: &str = " have no parent in ";
@@ -69,6 +67,10 @@ pub struct Accounting {
     pub unmatched_rows: u64,
     /// Full-text indices that do not agree with their rows and can't be built here.
     pub full_text: Vec<String>,
+    /// Full-text indices that were whole and did not agree with their rows: they are built anew from the rows, and which
+    /// of the two was wrong can't be told.
+    #[serde(default)]
+    pub words_in_doubt: Vec<String>,
     /// What was made with stand-ins for something that only the service has, and must be made anew by the service.
     #[serde(default)]
     pub stand_ins: Vec<String>,
@@ -88,6 +90,11 @@ impl Accounting {
             losses.push(format!("{} rows belong to no table that is known and are set aside", self.unmatched_rows));
         }
         losses.extend(self.full_text.iter().cloned());
+        losses.extend(self.words_in_doubt.iter().map(|table| {
+            format!(
+                "full-text index {table} did not agree with its rows and is built anew from them: some may be wrong"
+            )
+        }));
         losses.extend(self.stand_ins.iter().cloned());
         losses
     }
@@ -151,7 +158,7 @@ pub(super) fn account(base: &Base<'_>, step: Step, judged: &Judged, tally: Tally
         .iter()
         .flat_map(|schema| schema.objects.iter().filter(|o| o.kind == ObjectKind::Table).map(|o| o.name.as_str()))
         .collect();
-    let table = |name: &str| of_one(base, judged, name, tally.tables.get(name).copied().unwrap_or_default());
+    let table = |name: &str| of_one(base, step, judged, name, tally.tables.get(name).copied().unwrap_or_default());
     let tables = names.into_iter().map(table).collect();
     let keys = |schema: &Schema| schema.objects.iter().map(key).collect::<BTreeSet<_>>();
     let (before, after) = (keys(wanted), keys(&judged.schema));
@@ -176,9 +183,14 @@ pub(super) fn account(base: &Base<'_>, step: Step, judged: &Judged, tally: Tally
         log_losses: base.log_losses.clone(),
         unmatched_rows: tally.unmatched,
         full_text: of_deep(DeepKind::FullText).collect(),
+        words_in_doubt: Vec::new(),
         stand_ins: Vec::new(),
         notes,
     };
+    // Words that are missing because their rows are: that is told of the rows.
+    let is_explained =
+        |words: &str| accounting.tables.iter().any(|t| t.table == format!("{words}_content") && of_table(t).is_some());
+    accounting.words_in_doubt = judged.words_in_doubt.iter().filter(|words| !is_explained(words)).cloned().collect();
     accounting.complete = accounting.losses().is_empty();
     accounting
 }
@@ -195,7 +207,7 @@ fn key(object: &Object) -> (&'static str, String, String, Option<String>) {
     (kind, object.name.clone(), object.table.clone(), object.sql.clone())
 }
 
-fn of_one(base: &Base<'_>, judged: &Judged, name: &str, counts: Counts) -> TableAccount {
+fn of_one(base: &Base<'_>, step: Step, judged: &Judged, name: &str, counts: Counts) -> TableAccount {
     let before = tree(&base.report, name);
     let after = tree(&judged.report, name).map_or(0, |tree| tree.entries);
     let readable_before = before.map_or(0, |tree| tree.entries);
@@ -217,12 +229,11 @@ fn of_one(base: &Base<'_>, judged: &Judged, name: &str, counts: Counts) -> Table
     };
     // What is lost or set aside is in doubt no more.
     let mut doubtful = doubts.saturating_sub(lost.unwrap_or(0) + counts.set_aside) + of_indices(base, name);
-    // Of a table without a doubt, its indices say whether what is in it now is what was in it.
-    if doubtful == 0 && lost == Some(0) && counts.set_aside == 0 && before.is_some_and(|tree| tree.damaged) {
-        doubtful += disagreeing(base, judged, name);
-    }
-    if doubtful == 0 && of_an_index(base, judged, name) {
-        doubtful = readable_before;
+    let mut lost = lost;
+    if doubtful == 0 && lost == Some(0) && counts.set_aside == 0 {
+        let unproved = prove::unproved(base, step, judged, name, counts.from_orphans);
+        doubtful = unproved.rows;
+        lost = lost.filter(|_| !unproved.others_are_gone);
     }
     TableAccount {
         table: name.to_owned(),
@@ -240,7 +251,7 @@ fn of_one(base: &Base<'_>, judged: &Judged, name: &str, counts: Counts) -> Table
     }
 }
 
-fn tree<'a>(report: &'a Report, name: &str) -> Option<&'a TreeReport> {
+pub(super) fn tree<'a>(report: &'a Report, name: &str) -> Option<&'a TreeReport> {
     report.trees.iter().find(|tree| tree.kind == ObjectKind::Table && tree.name == name)
 }
 
@@ -264,38 +275,4 @@ fn of_indices(base: &Base<'_>, table: &str) -> u64 {
 fn gap(finding: &Finding) -> Option<u64> {
     let Rowids { after: Some(after), up_to: Some(up_to) } = finding.rowids? else { return None };
     u64::try_from(up_to.checked_sub(after)?).ok()
-}
-
-/// Whether a table without rowids has just the entries of an index that was damaged: then a page of one took the place
-/// of one of the other, and in either it is a page like every other.
-fn of_an_index(base: &Base<'_>, judged: &Judged, table: &str) -> bool {
-    let of = |name: &str| base.schema.objects.iter().find(|object| object.name == name);
-    let Some(table) = of(table).filter(|object| object.table_shape.as_ref().is_some_and(|shape| shape.without_rowid))
-    else {
-        return false;
-    };
-    let entries = tree(&base.report, &table.name).map_or(0, |tree| tree.entries);
-    let damaged = base.report.trees.iter().filter(|tree| tree.kind == ObjectKind::Index && tree.damaged);
-    let as_many = |index: &&TreeReport| {
-        judged.report.trees.iter().any(|now| now.name == index.name && now.entries == entries && entries > 0)
-    };
-    let cancel = base.input.cancel;
-    damaged.filter(as_many).any(|index| {
-        let root = judged.schema.objects.iter().find(|object| object.name == index.name).map(|object| object.root);
-        let now = root.and_then(|root| index_sum(judged.view.image(), root, cancel));
-        now.is_some() && now == index_sum(base.view.image(), table.root, cancel)
-    })
-}
-
-/// How many of its indices were whole and do not have the same entries as the new ones.
-pub(super) fn disagreeing(base: &Base<'_>, judged: &Judged, table: &str) -> u64 {
-    let root = |schema: &Schema, name: &str| schema.objects.iter().find(|o| o.name == name).map(|o| o.root);
-    let whole = base.report.trees.iter().filter(|t| t.kind == ObjectKind::Index && t.table == table && !t.damaged);
-    let differs = |index: &&TreeReport| {
-        let cancel = base.input.cancel;
-        let old = root(&base.schema, &index.name).and_then(|root| index_sum(base.view.image(), root, cancel));
-        let new = root(&judged.schema, &index.name).and_then(|root| index_sum(judged.view.image(), root, cancel));
-        old.is_some() && new.is_some() && old != new
-    };
-    whole.filter(differs).count() as u64
 }

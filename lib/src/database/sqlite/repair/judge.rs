@@ -9,7 +9,7 @@ use super::{Base, check, header};
 use crate::database::sqlite::deep::{DeepKind, DeepReport, deep};
 use crate::database::sqlite::error::SqliteError;
 use crate::database::sqlite::own::Asked;
-use crate::database::sqlite::pages::{ObjectKind, Report, Schema, View};
+use crate::database::sqlite::pages::{Object, ObjectKind, Report, Schema, View};
 
 /// Findings that are told.
 const TOLD_MAX: usize = 10;
@@ -21,6 +21,9 @@ pub(super) struct Judged {
     pub(super) view: View,
     /// What is left to say: full-text indices, foreign keys, what SQLite could not judge.
     pub(super) deep: DeepReport,
+    /// Full-text indices that SQLite found fault with, and that were built anew, though all of them could be read: they may
+    /// have had the right words, and the rows the wrong ones.
+    pub(super) words_in_doubt: Vec<String>,
 }
 
 /// Checks it, and has full-text indices that do not agree with their rows built anew once.
@@ -28,7 +31,8 @@ pub(super) fn judge(base: &Base<'_>, file: &Path) -> Result<Judged, SqliteError>
     let mut judged = look(base, file)?;
     let is_of_words = |judged: &Judged| judged.deep.findings.iter().any(|f| f.kind == DeepKind::FullText);
     if is_of_words(&judged) && build_words(base, &judged.schema, file)? {
-        judged = look(base, file)?;
+        let words_in_doubt = readable_words(base, &judged);
+        judged = Judged { words_in_doubt, ..look(base, file)? };
     }
     Ok(judged)
 }
@@ -46,7 +50,30 @@ fn look(base: &Base<'_>, file: &Path) -> Result<Judged, SqliteError> {
     }
     let view = View::open_own(file, cancel)?;
     let schema = Schema::read(view.image());
-    Ok(Judged { report, schema, view, deep })
+    Ok(Judged { report, schema, view, deep, words_in_doubt: Vec::new() })
+}
+
+/// Of the full-text indices that are found fault with, those in whose own tables nothing was.
+fn readable_words(base: &Base<'_>, judged: &Judged) -> Vec<String> {
+    let found: Vec<&str> =
+        judged.deep.findings.iter().filter(|f| f.kind == DeepKind::FullText).map(|f| f.what.as_str()).collect();
+    let tables: Vec<&str> = virtual_tables(&judged.schema).map(|table| table.name.as_str()).collect();
+    let names_one = |what: &str| tables.iter().any(|table| what.contains(table));
+    let is_meant = |table: &&str| found.iter().any(|what| what.contains(*table) || !names_one(what));
+    let at_risk = |table: &str| {
+        let mut risks = base.report.findings.iter().filter(|f| f.rows_at_risk).filter_map(|f| f.object.as_deref());
+        risks.any(|object| object.strip_prefix(table).is_some_and(|part| part.starts_with('_') && part != "_content"))
+    };
+    tables.iter().copied().filter(is_meant).filter(|table| !at_risk(table)).map(str::to_owned).collect()
+}
+
+/// Those that keep words.
+fn virtual_tables(schema: &Schema) -> impl Iterator<Item = &Object> {
+    let is_of_words = |table: &&Object| {
+        table.kind == ObjectKind::VirtualTable
+            && table.sql.as_deref().is_some_and(|sql| sql.to_ascii_lowercase().contains("using fts"))
+    };
+    schema.objects.iter().filter(is_of_words)
 }
 
 /// Whether any was built anew. One whose tokenizer is not here can't be, and stays as it is.
@@ -56,16 +83,14 @@ fn build_words(base: &Base<'_>, schema: &Schema, file: &Path) -> Result<bool, Sq
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, false).asked("set up", file)?;
     connection.execute_batch("PRAGMA synchronous=OFF; PRAGMA foreign_keys=OFF;").asked("set up", file)?;
     let mut any = false;
-    for table in schema.objects.iter().filter(|object| object.kind == ObjectKind::VirtualTable) {
-        let is_of_words = table.sql.as_deref().is_some_and(|sql| sql.to_ascii_lowercase().contains("using fts"));
+    for table in virtual_tables(schema) {
         let name = table.name.replace('"', "\"\"");
         // Without its version the table does not even open.
         if table.sql.as_deref().is_some_and(|sql| sql.to_ascii_lowercase().contains("using fts5")) {
             let version = format!("INSERT OR IGNORE INTO \"{name}_config\" VALUES('version', 4)");
             let _other_form = connection.execute(&version, []);
         }
-        any |= is_of_words
-            && connection.execute(&format!("INSERT INTO \"{name}\"(\"{name}\") VALUES('rebuild')"), []).is_ok();
+        any |= connection.execute(&format!("INSERT INTO \"{name}\"(\"{name}\") VALUES('rebuild')"), []).is_ok();
     }
     connection.close().map_err(|(_, source)| source).asked("close", file)?;
     Ok(any)

@@ -21,6 +21,7 @@ mod freelist;
 mod header;
 mod judge;
 mod orphans;
+mod prove;
 mod rebuild;
 mod recovery;
 mod refill;

@@ -16,6 +16,8 @@ const GRAIN: u64 = 8192;
 /// What fits nowhere.
 pub(super) const ASIDE: &str = "lost_and_found.db";
 pub(super) const SEQUENCE: &str = "sqlite_sequence";
+/// What SQLite writes of tables by their names: the check calls every other row none.
+const NAMED: [&str; 2] = [SEQUENCE, "sqlite_stat1"];
 /// Rows of a table without one keep what AUTOINCREMENT has counted meanwhile.
 const SEQUENCES_BEFORE: &str = "CREATE TEMP TABLE counted AS SELECT name, seq FROM main.sqlite_sequence;
     DELETE FROM main.sqlite_sequence;";
@@ -176,6 +178,10 @@ impl<'b, 'i> Work<'b, 'i> {
             self.aside.put(origin, "its table can't be made", &values)?;
             return Ok(Put::Aside);
         };
+        if origin.table.is_some_and(|table| NAMED.contains(&table)) && !matches!(values.first(), Some(Value::Text(_))) {
+            self.aside.put(origin, "it does not begin with the name of a table", &values)?;
+            return Ok(Put::Aside);
+        }
         let is_alias = |place: &usize| shape.rowid_alias == shape.stored.get(*place).copied();
         let alias_is_null = (0..values.len()).filter(is_alias).all(|place| values[place] == Value::Null);
         if values.len() > shape.stored.len() || !alias_is_null {

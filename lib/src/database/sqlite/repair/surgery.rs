@@ -12,6 +12,7 @@ use rusqlite::config::DbConfig;
 use super::account::{Tally, account};
 use super::freelist::{FREELIST, free_unused};
 use super::judge::judge;
+use super::prove::unused_are_free;
 use super::{Base, Repaired, Step, check, corrupt, header, orphans};
 use crate::database::sqlite::error::SqliteError;
 use crate::database::sqlite::own::Asked;
@@ -23,13 +24,12 @@ const INDEX_LEAF: u8 = 0x0a;
 const TABLE_LEAF: u8 = 0x0d;
 
 pub(super) fn rebuild_indices(base: &Base<'_>) -> Result<Repaired, SqliteError> {
-    // Where the freelist is broken, its pages are those that nothing leads to. Else rows in such pages are lost ones; and
-    // with definitions from elsewhere, they may be those of a table that was made since.
-    let is_of_list = base.headed || base.report.findings.iter().any(|finding| finding.kind == FindingKind::Freelist);
+    // Where the freelist is broken, its pages are those that nothing leads to, if they are as many. Else rows in such pages
+    // are lost ones; and with definitions from elsewhere, they may be those of a table that was made since.
     let orphans = orphans::find(base);
     // Entries of damaged indices lie there too.
     let has_rows = orphans.iter().any(|orphan| base.borrowed || orphan.is_table());
-    let unused_is_free = !has_rows || is_of_list && !base.borrowed;
+    let unused_is_free = !has_rows || unused_are_free(base) && !base.borrowed;
     if let Some(finding) = base.report.findings.iter().find(|finding| !is_within_reach(base, finding, unused_is_free)) {
         return Err(corrupt(&base.file, format!("more than indices is damaged: {}", finding.what)));
     }

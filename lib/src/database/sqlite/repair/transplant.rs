@@ -40,7 +40,7 @@ pub(super) fn with_header(input: &RepairInput<'_>, reference: &Path) -> Result<O
     };
     let own = first(input.copy)?;
     let logs = ["-wal", "-journal"].iter().any(|suffix| std::fs::metadata(beside(input.copy, suffix)).is_ok());
-    if logs || Header::parse(&own).faults(&own).is_empty() {
+    if logs || own.len() < HEADER || Header::parse(&own).faults(&own).is_empty() {
         return Ok(None);
     }
     let mut bytes = first(reference)?;
@@ -53,8 +53,8 @@ pub(super) fn with_header(input: &RepairInput<'_>, reference: &Path) -> Result<O
     let len = std::fs::metadata(&file).at("look at", &file)?.len();
     let pages = u32::try_from(len.div_ceil(u64::from(header.page_size))).unwrap_or(u32::MAX);
     bytes[28..32].copy_from_slice(&pages.to_be_bytes());
-    // What the freelist was can't be told.
-    bytes[32..40].fill(0);
+    // Where the freelist begins may be damaged too: the check of it tells.
+    bytes[32..40].copy_from_slice(&own[32..40]);
     bytes.copy_within(24..28, 92);
     header::write(&file, &bytes, 0)?;
     Ok(Some(file))

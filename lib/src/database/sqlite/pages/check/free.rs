@@ -23,11 +23,11 @@ impl Check<'_> {
         kept
     }
 
-    /// Walks the freelist; how many pages it has.
+    /// Walks the freelist; how many pages it has that nothing else does.
     pub(super) fn freelist(&self, worker: &mut Worker<'_>) -> u64 {
         let header = self.image.header();
         let most = self.image.layout().usable / 4 - 2;
-        let (mut trunk, mut count) = (header.freelist_trunk, 0_u64);
+        let (mut trunk, mut count, mut free) = (header.freelist_trunk, 0_u64, 0_u64);
         let mut before = 0;
         let found = |page: u32, what: String| {
             self.findings.add(Finding::new(FindingKind::Freelist, Loss::Nothing, what).at(page.max(1)));
@@ -35,7 +35,7 @@ impl Check<'_> {
         let mut bytes = Vec::new();
         while trunk != 0 {
             if self.is_over() {
-                return count;
+                return free;
             }
             if !self.pages.exists(trunk) {
                 found(before, format!("the freelist leads to page {trunk}, which there is not"));
@@ -46,7 +46,8 @@ impl Check<'_> {
                 break;
             }
             count += 1;
-            worker.expect_map(trunk, 2, 0);
+            free += 1;
+            let _other = worker.expect_map(trunk, 2, 0);
             if let Err(error) = self.image.read(trunk, &mut bytes) {
                 found(trunk, error.to_string());
                 break;
@@ -63,7 +64,8 @@ impl Check<'_> {
                 } else if !self.pages.claim(page) {
                     found(page, "it is in the freelist, and it has a use already".to_owned());
                 } else {
-                    worker.expect_map(page, 2, 0);
+                    free += 1;
+                    let _other = worker.expect_map(page, 2, 0);
                 }
                 count += 1;
             }
@@ -75,7 +77,7 @@ impl Check<'_> {
                 format!("the header says that {} pages are free, and the freelist has {count}", header.freelist_pages);
             found(1, what);
         }
-        count
+        free
     }
 
     /// Tells the pages without a use.

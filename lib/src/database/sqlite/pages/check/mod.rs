@@ -13,6 +13,7 @@ mod ahead;
 mod audit;
 mod cells;
 mod compare;
+mod crossed;
 mod default;
 mod differ;
 mod entries;
@@ -123,22 +124,36 @@ pub fn check(
 /// The sum over the entries of an index, whatever their order: two indices with the same have the same entries. `None`
 /// where one of them can't be read.
 pub(in super::super) fn index_sum(image: &Image, root: u32, cancel: &Cancel) -> Option<u64> {
-    let (mut sum, mut whole) = (0_u64, true);
+    let mut sum = 0_u64;
+    index_hashes(image, root, cancel, &mut |_, _, entry| sum = sum.wrapping_add(entry)).then_some(sum)
+}
+
+/// Gives page, number of fields and hash of each entry of an index, or row of a table without rowids; whether all of it
+/// could be read.
+pub(in super::super) fn index_hashes(
+    image: &Image,
+    root: u32,
+    cancel: &Cancel,
+    each: &mut dyn FnMut(u32, usize, u64),
+) -> bool {
+    let mut whole = true;
     image.walk(root, Some(false), usize::MAX, &mut |met| {
         let entry = match &met {
-            Met::Row { record: Ok(record), .. } => super::record::Values::all(record),
+            Met::Row { page, record: Ok(record), .. } => {
+                super::record::Values::all(record).map(|values| (*page, values))
+            }
             _ => None,
         };
         match entry {
-            Some(values) => {
-                let entry = values.iter().fold(hash::START, |entry, value| hash::join(entry, hash::value(*value)));
-                sum = sum.wrapping_add(entry);
+            Some((page, values)) => {
+                let hash = values.iter().fold(hash::START, |entry, value| hash::join(entry, hash::value(*value)));
+                each(page, values.len(), hash);
             }
             None => whole = false,
         }
         whole && !cancel.is_requested()
     });
-    (whole && !cancel.is_requested()).then_some(sum)
+    whole && !cancel.is_requested()
 }
 
 fn too_long(path: &Path, estimate: Duration, options: &CheckOptions) -> SqliteError {
@@ -195,6 +210,7 @@ fn check_view(
         deadline: (view.consistency() == Consistency::ReadLock).then(|| Instant::now() + options.hold_max),
         expired: AtomicBool::new(false),
         schema_is_whole: schema.faults.is_empty(),
+        crossed: crossed::Crossed::default(),
     };
     observer.step("checking every page");
     let kept = check.claim_kept();
@@ -220,6 +236,7 @@ fn check_view(
         return Err(too_long(path, estimate, options));
     }
     let indices_compared = check.compare_indices(&mut not_checked);
+    check.tell_crossed();
     let (uses, never_used) = check.never_used(kept, free);
     let trees = check.tree_reports();
     let (findings, totals) = check.findings.into_parts();
@@ -261,6 +278,7 @@ struct Check<'a> {
     deadline: Option<Instant>,
     expired: AtomicBool,
     schema_is_whole: bool,
+    crossed: crossed::Crossed,
 }
 
 impl Check<'_> {

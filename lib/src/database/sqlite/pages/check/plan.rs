@@ -10,6 +10,9 @@ use super::super::shape::{IndexField, IndexShape, TableShape};
 use super::default::default_hash;
 use super::report::{Loss, NotChecked};
 
+/// Tables of SQLite's own, whose rows begin with the name of a table (fileformat2.html, 2.6.2 and 2.6.3).
+const NAMED: [&str; 2] = ["sqlite_sequence", "sqlite_stat1"];
+
 /// One b-tree, and what was seen of it.
 #[derive(Debug)]
 pub(super) struct Tree {
@@ -39,6 +42,8 @@ pub(super) struct Tree {
 pub(super) struct RowPlan {
     /// The fields that must not be NULL, with the names of their columns.
     pub(super) not_null: Vec<(usize, String)>,
+    /// The first field is text in every row that SQLite itself has written.
+    pub(super) is_named: bool,
     /// Which fields are hashed; as long as the last one that is.
     pub(super) hashed: Vec<bool>,
     /// What stands for each of them in rows that are too short for it; `None` where it can't be known.
@@ -116,7 +121,8 @@ pub(super) fn trees(schema: &Schema, encoding: Encoding, skipped: &mut Vec<NotCh
                 match &object.table_shape {
                     Some(shape) => {
                         tree.by_rowid = Some(!shape.without_rowid);
-                        tree.rows = Some(row_plan(shape, encoding));
+                        let is_named = NAMED.contains(&object.name.as_str());
+                        tree.rows = Some(RowPlan { is_named, ..row_plan(shape, encoding) });
                         if shape.without_rowid && !shape.doubtful {
                             let unique = Some(shape.key.len());
                             tree.key = Some(KeyPlan { key: shape.key.clone(), unique, fields: None });

@@ -7,6 +7,7 @@ use super::super::chain::{Step, bytes_of, follow};
 use super::super::node::Payload;
 use super::super::record::{Field, header_len, read_fields};
 use super::cells::Key;
+use super::crossed::Link;
 use super::hash;
 use super::plan::{Place, RowPlan};
 use super::report::{FindingKind, Loss};
@@ -69,6 +70,10 @@ impl Worker<'_> {
                 let what = format!("{} has NULL in column {column}", named(rowid));
                 self.found(here, FindingKind::NullValue, Loss::Unknown, what);
             }
+        }
+        if plan.is_named && fields.first().is_none_or(|field| !field.serial.is_text()) {
+            let what = format!("{} does not begin with the name of a table", named(rowid));
+            self.found(here, FindingKind::Record, Loss::Rows, what);
         }
         if plan.sums.is_empty() {
             return;
@@ -200,7 +205,7 @@ impl Worker<'_> {
         self.chain = buffer;
         for (page, before) in links {
             let (kind, from) = if before == 0 { (3, here.page) } else { (4, before) };
-            self.expect_map(page, kind, from);
+            self.expect_link(here, page, kind, from);
         }
         match followed {
             Ok(()) => true,
@@ -212,12 +217,18 @@ impl Worker<'_> {
         }
     }
 
-    /// Compares a page's entry in the pointer map (1.8) with what it is.
-    pub(super) fn expect_map(&mut self, page: u32, kind: u8, parent: u32) {
+    /// Compares the entry of a page of a tree: where it names another page of its kind, one of them may be in the place
+    /// of the other.
+    pub(super) fn expect_link(&mut self, here: Here<'_>, page: u32, kind: u8, parent: u32) {
+        if let Some(said) = self.expect_map(page, kind, parent) {
+            self.check.crossed.add(Link { tree: here.index, at: here.page, page, said, is: parent });
+        }
+    }
+
+    /// Compares a page's entry in the pointer map (1.8) with what it is; the page that it names instead.
+    pub(super) fn expect_map(&mut self, page: u32, kind: u8, parent: u32) -> Option<u32> {
         let layout = self.check.image.layout();
-        let Some(map) = layout.pointer_map_of(page).filter(|map| *map <= layout.page_count) else {
-            return;
-        };
+        let map = layout.pointer_map_of(page).filter(|map| *map <= layout.page_count)?;
         if self.map.0 != map {
             let read = self.check.image.read(map, &mut self.map.1);
             self.map.0 = map;
@@ -225,13 +236,14 @@ impl Worker<'_> {
                 self.map.1.clear();
             }
         }
-        let Some(at) = page.checked_sub(map + 1).map(|number| number as usize * 5) else {
-            return;
-        };
+        let at = page.checked_sub(map + 1)? as usize * 5;
         let entry = self.map.1.get(at).copied().zip(be32(&self.map.1, at + 1));
-        if entry != Some((kind, parent)) {
-            self.check.map_fault(page, map, entry, (kind, parent));
+        if entry == Some((kind, parent)) {
+            return None;
         }
+        self.check.map_fault(page, map, entry, (kind, parent));
+        let (said, named) = entry?;
+        (matches!(said, 3..=5) && self.check.pages.exists(named)).then_some(named)
     }
 }
 

@@ -127,7 +127,7 @@ impl<'a> Worker<'a> {
         }
         self.check.progress();
         let (kind, from) = if parent == 0 { (1, 0) } else { (5, parent) };
-        self.expect_map(here.page, kind, from);
+        self.expect_link(here, here.page, kind, from);
         let mut bytes = self.buffers.pop().unwrap_or_default();
         let flow = match self.read_timed(here.page, &mut bytes) {
             Err(error) => {

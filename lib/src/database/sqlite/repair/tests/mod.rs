@@ -4,6 +4,7 @@ mod logs;
 mod matrix;
 mod mutated;
 mod of_the_service;
+mod proved;
 mod restored;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -82,6 +83,14 @@ impl Patient {
         Self { dir, db, page_size, bytes, truth, random: Random(7), program: None }
     }
 
+    /// As it is after those statements.
+    fn change(&mut self, sql: &str) {
+        let connection = Connection::open(&self.db).unwrap();
+        connection.execute_batch(sql).unwrap();
+        connection.close().unwrap();
+        (self.truth, self.bytes) = (rows(&self.db), std::fs::read(&self.db).unwrap());
+    }
+
     /// Pages of an object, by SQLite's word.
     fn of(&self, object: &str, kind: &str) -> Vec<usize> {
         let connection = Connection::open(&self.db).unwrap();
@@ -100,6 +109,12 @@ impl Patient {
     fn some(&mut self, pages: &[usize], count: usize) -> Vec<usize> {
         let mut left = pages.to_vec();
         (0..count.min(pages.len())).map(|_| left.swap_remove(self.random.below(left.len()))).collect()
+    }
+
+    fn swap(&mut self, one: usize, other: usize) {
+        let (first, second) = (self.page(one).to_vec(), self.page(other).to_vec());
+        self.page(one).copy_from_slice(&second);
+        self.page(other).copy_from_slice(&first);
     }
 
     fn page(&mut self, number: usize) -> &mut [u8] {
@@ -162,6 +177,10 @@ impl Patient {
         }
         (exact as f64 / all as f64, account)
     }
+}
+
+fn of<'a>(account: &'a Accounting, table: &str) -> &'a TableAccount {
+    account.tables.iter().find(|told| told.table == table).unwrap()
 }
 
 fn side(db: &Path, suffix: &str) -> PathBuf {

@@ -16,21 +16,10 @@ fn patient() -> (Patient, PathBuf) {
 }
 
 impl Patient {
-    fn change(&mut self, sql: &str) {
-        let connection = Connection::open(&self.db).unwrap();
-        connection.execute_batch(sql).unwrap();
-        connection.close().unwrap();
-        (self.truth, self.bytes) = (rows(&self.db), std::fs::read(&self.db).unwrap());
-    }
-
     fn restore(&self, backup: &Path) -> Repaired {
         std::fs::write(&self.db, &self.bytes).unwrap();
         self.repair_with(Some(backup), Some(Step::Restore)).unwrap()
     }
-}
-
-fn of<'a>(account: &'a Accounting, table: &str) -> &'a TableAccount {
-    account.tables.iter().find(|told| told.table == table).unwrap()
 }
 
 #[test]

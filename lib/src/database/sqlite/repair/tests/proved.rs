@@ -1,0 +1,143 @@
+//! Damage that leaves every page a page like every other: what is not proved is told, and never called complete.
+
+use super::*;
+
+/// Where the number of fragmented free bytes of a page is (fileformat2.html, 1.6).
+const FRAGMENTS: usize = 7;
+
+/// Something that is found, and that touches no row.
+fn add_a_finding(patient: &mut Patient, table: &str) -> usize {
+    let page = *patient.of(table, "leaf").last().unwrap();
+    patient.page(page)[FRAGMENTS] ^= 1;
+    page
+}
+
+#[test]
+fn rows_on_a_damaged_page_are_in_doubt_unless_indices_have_every_column() {
+    let mut patient = Patient::new("", 1024);
+    let page = add_a_finding(&mut patient, "plays");
+    let rows = u64::from(u16::from_be_bytes([patient.page(page)[3], patient.page(page)[4]]));
+    let (share, account) = patient.expect(Step::Salvage, false);
+    assert_eq!((share, of(&account, "plays").doubtful), (1.0, rows), "{:?}", account.losses());
+    assert_eq!(account.losses(), [format!("plays: {rows} rows may be wrong")]);
+
+    // `t` is UNIQUE, and the other column is the rowid.
+    let mut patient = Patient::new("", 1024);
+    add_a_finding(&mut patient, "counted");
+    patient.expect(Step::Salvage, true);
+}
+
+#[test]
+fn a_row_that_its_words_contradict_is_in_doubt() {
+    let mut patient = Patient::new("", 1024);
+    let rows = patient.of("words_content", "leaf");
+    let at = |page: &usize| {
+        let bytes = &patient.bytes[(page - 1) * 1024..page * 1024];
+        bytes.windows(6).position(|window| window == b"Title ").map(|at| (page - 1) * 1024 + at + 6)
+    };
+    let digit = rows.iter().find_map(at).unwrap();
+    patient.bytes[digit] = if patient.bytes[digit] == b'1' { b'2' } else { b'1' };
+    // The words are built anew from it, and agree with it then.
+    let account = patient.repair().unwrap().accounting;
+    assert_eq!((account.step, account.complete), (Step::Recovery, false));
+    assert_eq!(account.words_in_doubt, ["words"]);
+
+    // With words that can't be read, nothing contradicts.
+    let mut patient = Patient::new("", 1024);
+    let leaf = *patient.of("words_idx", "leaf").last().unwrap();
+    patient.page(leaf).fill(0);
+    let account = patient.repair().unwrap().accounting;
+    assert_eq!(account.words_in_doubt, Vec::<String>::new());
+}
+
+/// Pages of chains that go on, each the second one of its own.
+fn seconds(patient: &mut Patient) -> Vec<usize> {
+    let pages = patient.of("items", "overflow");
+    let next = |patient: &mut Patient, page: usize| {
+        let bytes = patient.page(page);
+        u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]) as usize
+    };
+    let follow: BTreeSet<usize> = pages.iter().map(|page| next(patient, *page)).collect();
+    let firsts: Vec<usize> = pages.iter().copied().filter(|page| !follow.contains(page)).collect();
+    firsts.into_iter().map(|page| next(patient, page)).collect()
+}
+
+#[test]
+fn chains_that_may_have_changed_pages_are_in_doubt() {
+    let mut patient = Patient::new("PRAGMA auto_vacuum=1;", 1024);
+    let seconds = seconds(&mut patient);
+    patient.swap(seconds[3], seconds[9]);
+    let (_, account) = patient.expect(Step::Salvage, false);
+    assert!(of(&account, "items").doubtful > 0, "{:?}", account.losses());
+
+    // One entry of the map alone costs nothing.
+    let mut patient = Patient::new("PRAGMA auto_vacuum=1;", 1024);
+    let page = self::seconds(&mut patient)[3];
+    let in_map = (page - 3) % (1024 / 5 + 1) * 5;
+    let map = page - in_map / 5 - 1;
+    assert_eq!(patient.page(map)[in_map], 4, "it is in the middle of a chain");
+    patient.page(map)[in_map + 4] ^= 1;
+    patient.expect(Step::Indices, true);
+}
+
+#[test]
+fn pages_that_a_broken_freelist_never_had_are_not_taken_for_free() {
+    let mut patient = Patient::new("", 1024);
+    let trunk = u32::from_be_bytes(patient.bytes[32..36].try_into().unwrap()) as usize;
+    let free = patient.page(trunk)[8..12].to_vec();
+    let free = u32::from_be_bytes(free.try_into().unwrap()) as usize;
+    // What was deleted long ago, in place of a table's root: it has rows, in their order.
+    let root = patient.root("plays");
+    let stale = patient.page(free).to_vec();
+    assert_eq!(stale[0], 13, "it is a page of rows");
+    patient.page(root).copy_from_slice(&stale);
+    patient.page(trunk)[4..8].copy_from_slice(&3_000_000_u32.to_be_bytes());
+    let account = patient.repair().unwrap().accounting;
+    assert_eq!((account.step, account.complete), (Step::Salvage, false));
+    assert!(account.unmatched_rows >= 2000, "those of the table are kept: {:?}", account.losses());
+}
+
+/// The leaf that has the first or the last keys.
+fn end(patient: &Patient, object: &str, order: &str) -> usize {
+    let connection = Connection::open(&patient.db).unwrap();
+    let sql = format!("SELECT pageno FROM dbstat WHERE name = ?1 AND pagetype = 'leaf' ORDER BY path {order} LIMIT 1");
+    usize::try_from(connection.query_row(&sql, [object], |row| row.get::<_, i64>(0)).unwrap()).unwrap()
+}
+
+#[test]
+fn a_page_of_an_index_in_a_table_without_rowids_is_told() {
+    // 'Title' comes before 'key', so that either page fits where the other was.
+    let mut patient = Patient::new("", 1024);
+    let (settings, titles) = (end(&patient, "settings", "ASC"), end(&patient, "items_title", "DESC"));
+    patient.swap(settings, titles);
+    let account = patient.repair().unwrap().accounting;
+    let told = of(&account, "settings");
+    assert!(!account.complete && told.doubtful > 0 && told.lost.is_none(), "{:?}", account.losses());
+}
+
+#[test]
+fn an_index_that_only_sqlite_can_compare_testifies_too() {
+    let mut patient = Patient::new("", 1024);
+    patient.change("CREATE INDEX items_upper ON items(upper(title))");
+    let (settings, titles) = (end(&patient, "settings", "ASC"), end(&patient, "items_upper", "DESC"));
+    patient.swap(settings, titles);
+    // Nothing else of it is found.
+    add_a_finding(&mut patient, "counted");
+    let (_, account) = patient.expect(Step::Salvage, false);
+    assert!(of(&account, "items").doubtful > 0, "{:?}", account.losses());
+    let told = of(&account, "settings");
+    assert!(told.doubtful > 0 && told.lost.is_none(), "{:?}", account.losses());
+}
+
+#[test]
+fn what_sqlite_itself_never_writes_into_its_own_tables_is_set_aside() {
+    let mut patient = Patient::new("", 1024);
+    let (leaf, root) = (patient.of("counted", "leaf")[1], patient.root("sqlite_sequence"));
+    let other = patient.page(leaf).to_vec();
+    patient.page(root).copy_from_slice(&other);
+    let repaired = patient.repair().unwrap();
+    patient.judge(&repaired, Step::Salvage, false);
+    assert!(of(&repaired.accounting, "sqlite_sequence").set_aside > 0);
+    // Counted by the rows that are there: those above were deleted.
+    assert_eq!(rows(&repaired.file)["sqlite_sequence"].len(), 1);
+}
