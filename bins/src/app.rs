@@ -50,6 +50,12 @@ impl App {
         Self { output: Output::new(program, global.json), config: global.config.clone(), quiet: global.quiet }
     }
 
+    /// Whether only errors are to be told.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        self.quiet
+    }
+
     /// What the library needs: directories, cancellation by signals, progress.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use svckit::failure::{hint_of_io, kind_of_io};
+use svckit::operation::MayPass;
 use svckit::{Failure, FailureKind};
 
 /// Any failure, ready to be shown.
@@ -96,5 +97,11 @@ impl ToolError {
             Self::Usage { hint, .. } | Self::Other { hint, .. } => hint.clone(),
             Self::Io { source, .. } => hint_of_io(source),
         }
+    }
+}
+
+impl MayPass for ToolError {
+    fn may_pass(&self) -> bool {
+        matches!(self, Self::Library(error) if error.is_transient())
     }
 }

@@ -15,6 +15,12 @@ pub fn observer(quiet: bool) -> Arc<dyn Observer> {
     if std::io::stderr().is_terminal() { Arc::new(Bar::new()) } else { Arc::new(Notices) }
 }
 
+/// For several at once: a bar would jump between them.
+#[must_use]
+pub fn of_many(quiet: bool) -> Arc<dyn Observer> {
+    if quiet { Arc::new(Silent) } else { Arc::new(Notices) }
+}
+
 /// Where nobody watches, only what a log should have.
 struct Notices;
 

@@ -4,8 +4,9 @@
 
 use std::sync::Arc;
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGXFSZ};
 use signal_hook::iterator::Signals;
+use svckit::operation::Slots;
 use svckit::progress::Cancel;
 
 use crate::error::ToolError;
@@ -32,4 +33,23 @@ pub fn cancel_on_signal(on_first: impl Fn() + Send + 'static) -> Result<Cancel, 
         })
         .map_err(ToolError::io("start the thread for", "signals"))?;
     Ok(cancel)
+}
+
+/// SIGUSR1: one more target at once, SIGUSR2: one fewer.
+///
+/// # Errors
+/// When the system refuses a handler or a thread.
+pub fn change_slots_on_signal(slots: &Slots) -> Result<(), ToolError> {
+    let mut signals = Signals::new([SIGUSR1, SIGUSR2]).map_err(ToolError::io("handle", "SIGUSR1 and SIGUSR2"))?;
+    let slots = slots.clone();
+    std::thread::Builder::new()
+        .name("slots".to_owned())
+        .spawn(move || {
+            for signal in signals.forever() {
+                let now = slots.change(if signal == SIGUSR1 { 1 } else { -1 });
+                tracing::warn!("from now on {now} at once");
+            }
+        })
+        .map_err(ToolError::io("start the thread for", "signals"))?;
+    Ok(())
 }

@@ -62,6 +62,12 @@ pub trait Failure: std::error::Error {
     /// The kind, for the exit code.
     fn kind(&self) -> FailureKind;
 
+    /// Whether it may pass by itself, so that another attempt is worth its time: an engine that is restarted, a network
+    /// that is away. Never for what a person must change first, a wrong password above all.
+    fn is_transient(&self) -> bool {
+        false
+    }
+
     /// What the person can do about it, one sentence, where there is something.
     fn hint(&self) -> Option<String> {
         None

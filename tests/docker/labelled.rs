@@ -58,6 +58,14 @@ fn labels_are_enough() {
     one.assert_back(2, "always");
     run(engine.tool("svc-backup", &["verify", "--from", &store, "notes", "--restore"]), 4 * QUICK).expect(0);
     engine.docker(["rm", "-f", "labelled"]).expect(0);
+
+    // It was backed up at the last run: that it is not any more is told until somebody says that it is meant.
+    let all = || run(engine.tool("svc-backup", &["backup", "--all", "--config", &config]), 4 * QUICK);
+    let gone = all();
+    assert!(gone.stderr.contains("notes is not backed up any more") && gone.stderr.contains("labelled"), "{gone:?}");
+    assert_ne!(gone.status, 0);
+    run(engine.tool("svc-backup", &["forget", "notes"]), QUICK).expect(0);
+    assert!(!all().stderr.contains("notes"));
 }
 
 fn labels_that_are_wrong() {

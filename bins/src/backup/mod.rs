@@ -1,6 +1,8 @@
 //! `svc-backup`: parse, one call, render, exit.
 
 mod run;
+mod several;
+mod status;
 mod store;
 mod targets;
 
@@ -36,6 +38,8 @@ fn run(app: &App, command: &Command) -> Result<Outcome, ToolError> {
         Command::Expire(args) => store::expire(app, args),
         Command::Demo(args) => demo::run(app, args),
         Command::Targets => targets::list(app),
+        Command::Status => status::status(app),
+        Command::Forget(args) => status::forget(app, &args.target),
         Command::Labels => targets::labels(app),
         Command::Config { command: ConfigCommand::Check } => targets::check(app),
         Command::InstallUnits(args) => units::install(app, args),

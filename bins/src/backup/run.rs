@@ -5,9 +5,10 @@ use std::path::PathBuf;
 
 use svckit::FailureKind;
 use svckit::discover::{self, Discovery, Event, Mode, Origin, Target};
-use svckit::operation::{self, BackupMode, BackupReport, BackupRequest, Includes};
+use svckit::operation::{self, BackupMode, BackupReport, BackupRequest, Includes, Records};
 use svckit::quiesce::Context;
 
+use super::several::{Several, error_of_vanished, vanished};
 use super::store::expire_one;
 use super::targets::found;
 use crate::app::App;
@@ -30,6 +31,13 @@ pub(super) fn backup(app: &App, args: &BackupArgs) -> Result<Outcome, ToolError>
         let report = of_databases(&context, &discovery, args)?;
         return shown(app, &report);
     }
+    if args.all && outcomes.is_empty() && discovery.looks_at_labels() {
+        for (name, container) in vanished(&discovery, &Records::below(&context.dirs.state))? {
+            let error = error_of_vanished(&name, &container);
+            app.output.failure(&error, Some(&name));
+            outcomes.push(Outcome::Failed(error.kind()));
+        }
+    }
     let names: Vec<String> =
         if args.all { discovery.configured().map(ToString::to_string).collect() } else { args.targets.clone() };
     if names.is_empty() && outcomes.is_empty() {
@@ -45,27 +53,7 @@ pub(super) fn backup(app: &App, args: &BackupArgs) -> Result<Outcome, ToolError>
     if names.len() > 1 && args.name.is_some() {
         return Err(ToolError::usage("--name names one target, not several", "leave it out"));
     }
-    for name in &names {
-        // Later targets are not prisoners of an earlier one's failure; a person who cancels means all of them.
-        let result = if context.cancel.is_requested() {
-            Err(cancelled(name))
-        } else {
-            of_target(&context, &discovery, args, name).and_then(|report| shown(app, &report))
-        };
-        outcomes.push(match result {
-            Ok(outcome) => outcome,
-            Err(error) if error.is_closed_output() => return Err(error),
-            Err(error) => {
-                app.output.failure(&error, Some(name));
-                Outcome::Failed(error.kind())
-            }
-        });
-    }
-    Ok(Outcome::of_several(&outcomes))
-}
-
-fn cancelled(name: &str) -> ToolError {
-    ToolError::Other { what: format!("back up {name}: cancelled"), kind: FailureKind::Failed, hint: None }
+    Several { app, context: &context, discovery: &discovery, args }.run(&names, outcomes)
 }
 
 fn of_databases(context: &Context, discovery: &Discovery, args: &BackupArgs) -> Result<BackupReport, ToolError> {
@@ -85,7 +73,7 @@ fn of_databases(context: &Context, discovery: &Discovery, args: &BackupArgs) -> 
     Ok(operation::backup(context, controller.as_deref(), &request)?)
 }
 
-fn of_target(
+pub(super) fn of_target(
     context: &Context,
     discovery: &Discovery,
     args: &BackupArgs,
@@ -215,7 +203,7 @@ fn mode(asked: Option<ModeArg>, target: Option<&Target>) -> BackupMode {
     }
 }
 
-fn shown(app: &App, report: &BackupReport) -> Result<Outcome, ToolError> {
+pub(super) fn shown(app: &App, report: &BackupReport) -> Result<Outcome, ToolError> {
     app.output.result(Outcome::Done, report, || text(report))?;
     Ok(Outcome::Done)
 }

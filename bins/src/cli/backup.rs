@@ -62,6 +62,12 @@ pub enum Command {
     /// List what would be backed up: configured targets, labelled containers, known services that are found here
     #[command(after_help = "Example:\n  svc-backup targets --json")]
     Targets,
+    /// Show what became of the targets, and of the last run; exit status 10 where one has no good backup since it failed
+    #[command(after_help = "Example:\n  svc-backup status --json")]
+    Status,
+    /// Forget what is known of a target that is not backed up any more; its backups stay
+    #[command(after_help = "Example:\n  svc-backup forget old-wiki")]
+    Forget(ForgetArgs),
     /// List the labels by which a container says what of it is to be backed up
     #[command(after_help = "Example:\n  svc-backup labels")]
     Labels,
@@ -107,9 +113,12 @@ pub struct BackupArgs {
     /// Targets of the configuration, or known services (see: svc-backup targets)
     #[arg(value_name = "TARGET", conflicts_with = "sqlite")]
     pub targets: Vec<String>,
-    /// Every configured target
+    /// Every target of the configuration and of containers
     #[arg(long, conflicts_with_all = ["targets", "sqlite"])]
     pub all: bool,
+    /// How many targets are worked on at once [default: 2]; SIGUSR1 makes it one more, SIGUSR2 one fewer
+    #[arg(long, value_name = "N", conflicts_with = "sqlite", value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub at_once: Option<u8>,
     /// A SQLite database; may be repeated: all are taken at one instant
     #[arg(long, value_name = "PATH", required_unless_present_any = ["targets", "all"])]
     pub sqlite: Vec<PathBuf>,
@@ -137,6 +146,13 @@ pub struct BackupArgs {
     #[command(flatten)]
     /// How that is stopped.
     pub stop: StopFlags,
+}
+
+/// The options of `forget`.
+#[derive(Debug, Clone, Args)]
+pub struct ForgetArgs {
+    /// The target
+    pub target: TargetName,
 }
 
 /// The options of `list`.

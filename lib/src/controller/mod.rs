@@ -10,7 +10,6 @@ pub mod process;
 mod spec;
 mod state;
 pub mod systemd;
-mod wake;
 mod worker;
 
 use std::time::{Duration, Instant};
@@ -99,6 +98,9 @@ impl Failure for ControllerError {
             Self::Unsafe { .. } => FailureKind::Unsafe,
             Self::Invalid { .. } => FailureKind::Usage,
         }
+    }
+    fn is_transient(&self) -> bool {
+        matches!(self, Self::Unreachable { .. })
     }
     fn hint(&self) -> Option<String> {
         let text = match self {

@@ -31,7 +31,7 @@ use labels::{LabelFinding, Labelled};
 pub struct Discovery {
     config: Config,
     search: Search,
-    labelled: Vec<Labelled>,
+    labelled: Option<Vec<Labelled>>,
     endpoint: Endpoint,
 }
 
@@ -40,7 +40,7 @@ impl Discovery {
     #[must_use]
     pub fn new(config: Config, search: Search) -> Self {
         let endpoint = config.docker.endpoint.clone().unwrap_or_else(Endpoint::usual);
-        Self { config, search, labelled: Vec::new(), endpoint }
+        Self { config, search, labelled: None, endpoint }
     }
 
     /// The same with containers on this engine, unless the configuration names another.
@@ -62,7 +62,7 @@ impl Discovery {
     #[must_use]
     pub fn with_labels(mut self, mut labelled: Vec<Labelled>) -> Self {
         labels::refuse_doubles(&mut labelled, |name| self.is_configured(name));
-        self.labelled = labelled;
+        self.labelled = Some(labelled);
         self
     }
 
@@ -81,12 +81,18 @@ impl Discovery {
     /// The containers that have labels of ours, and what these say.
     #[must_use]
     pub fn labelled(&self) -> &[Labelled] {
-        &self.labelled
+        self.labelled.as_deref().unwrap_or_default()
+    }
+
+    /// Whether the labels of containers were looked at.
+    #[must_use]
+    pub fn looks_at_labels(&self) -> bool {
+        self.labelled.is_some()
     }
 
     /// The targets of labels, by name.
     fn of_labels(&self) -> impl Iterator<Item = (&String, Result<Target, DiscoverError>)> {
-        let targets = self.labelled.iter().flat_map(|labelled| &labelled.targets);
+        let targets = self.labelled().iter().flat_map(|labelled| &labelled.targets);
         targets.map(|(name, target)| (name, self.with_defaults(target)))
     }
 
@@ -160,7 +166,7 @@ impl Discovery {
     /// them: they are to be told of.
     pub fn configured(&self) -> impl Iterator<Item = &str> {
         let of_labels =
-            self.labelled.iter().flat_map(|labelled| labelled.targets.iter().map(|(name, _)| name.as_str()));
+            self.labelled().iter().flat_map(|labelled| labelled.targets.iter().map(|(name, _)| name.as_str()));
         self.config.target_names().map(TargetName::as_str).chain(of_labels)
     }
 

@@ -49,6 +49,12 @@ impl Failure for OperationError {
             Self::Refused { kind, .. } => *kind,
         }
     }
+    fn is_transient(&self) -> bool {
+        match self {
+            Self::Part { cause, .. } => cause.is_transient(),
+            Self::NotBack { .. } | Self::Refused { .. } => false,
+        }
+    }
     fn hint(&self) -> Option<String> {
         match self {
             Self::Part { cause, .. } => cause.hint(),

@@ -16,6 +16,7 @@ mod repair_report;
 mod request;
 mod restore;
 mod resume;
+mod run;
 mod staging;
 mod store;
 mod undo;
@@ -34,5 +35,9 @@ pub use request::{
 };
 pub use restore::restore;
 pub use resume::{guard, resume};
+pub use run::{
+    Ended, Failed, MayPass, RecordError, Records, Retries, RunItem, RunRecord, Slots, Succeeded, TargetOfRun,
+    TargetRecord, run_all,
+};
 pub use store::{Expired, ListedBackup, VerifiedBackup, expire, list, verify};
 pub use undo::{preserved, undo};

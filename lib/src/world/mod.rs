@@ -11,6 +11,7 @@ pub mod process;
 pub(crate) mod program;
 pub mod raw_path;
 pub mod wait;
+pub(crate) mod wake;
 
 pub use dirs::StateDirs;
 pub use process::{Pidfd, ProcessId, StopSignal};

@@ -7,7 +7,7 @@ use bollard::models::EventMessage;
 use tokio::task::JoinHandle;
 
 use super::engine::{Engine, EngineError};
-use crate::controller::wake::Wake;
+use crate::world::wake::Wake;
 
 /// The events of a container, seen from the creation on.
 #[derive(Debug)]

@@ -12,7 +12,7 @@ use rustix::event::{Timespec, epoll};
 use zbus::MatchRule;
 use zbus::message::Message;
 
-use crate::controller::wake::Wake;
+use crate::world::wake::Wake;
 
 use super::bus::{Bus, BusError, MANAGER, MANAGER_PATH, Subscription};
 
