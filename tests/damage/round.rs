@@ -27,7 +27,16 @@ pub(crate) enum End {
 pub(crate) type Repairer = fn(&Path, &Path, &Cancel) -> Result<(PathBuf, Option<Accounting>), String>;
 
 pub(crate) fn by_svckit(copy: &Path, work: &Path, cancel: &Cancel) -> Result<(PathBuf, Option<Accounting>), String> {
-    let input = RepairInput { copy, work, reference: None, program: None, only: None, cancel, observer: &Silent };
+    let input = RepairInput {
+        copy,
+        work,
+        reference: None,
+        program: None,
+        only: None,
+        log_losses: &[],
+        cancel,
+        observer: &Silent,
+    };
     repair(input).map(|Repaired { file, accounting, .. }| (file, Some(accounting))).map_err(|e| e.to_string())
 }
 

@@ -117,6 +117,7 @@ impl Patient {
             reference: None,
             program: None,
             only: None,
+            log_losses: &[],
             cancel: &Cancel::new().unwrap(),
             observer: &Silent,
         });

@@ -121,8 +121,16 @@ fn ours(copy: &PathBuf, work: &Path, unchecked: &Mutex<Vec<Duration>>) -> Outcom
     std::fs::create_dir(work)?;
     let cancel = Cancel::new()?;
     let observer = Clock { began: Instant::now(), state: Mutex::default() };
-    let input =
-        RepairInput { copy, work, reference: None, program: None, only: None, cancel: &cancel, observer: &observer };
+    let input = RepairInput {
+        copy,
+        work,
+        reference: None,
+        program: None,
+        only: None,
+        log_losses: &[],
+        cancel: &cancel,
+        observer: &observer,
+    };
     let repaired = repair(input)?;
     let took = observer.began.elapsed();
     if repaired.accounting.step != Step::Salvage {

@@ -4,6 +4,7 @@
 //! verification), `.expired-ID` (being removed). Under the target's lock nobody else can be at work there, so what has
 //! such a name then is left over from a dead attempt and is swept.
 
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
 use super::target_lock::TargetLock;
@@ -121,6 +122,29 @@ impl Store {
         Ok(found)
     }
 
+    /// Those of several targets that can be read, in one order, the newest last: within a target by sequence number, among
+    /// targets by the time at which they were begun. Several may be of one second.
+    ///
+    /// # Errors
+    /// When a target's directory can't be read.
+    pub fn backups_of(&self, targets: &[TargetName]) -> Result<Vec<Backup>, ArchiveError> {
+        let mut lists = Vec::new();
+        for target in targets {
+            let readable = self.backups(target)?.into_iter().filter_map(|found| found.backup.ok());
+            lists.push(readable.collect::<VecDeque<Backup>>());
+        }
+        let mut all = Vec::new();
+        // The oldest of those that come first: a clock that went back does not change the order within a target.
+        while let Some(list) = lists
+            .iter_mut()
+            .filter(|list| !list.is_empty())
+            .min_by(|a, b| a.front().map(begun).cmp(&b.front().map(begun)))
+        {
+            all.extend(list.pop_front());
+        }
+        Ok(all)
+    }
+
     /// One backup.
     ///
     /// # Errors
@@ -176,6 +200,11 @@ impl Store {
         sweep(&self.target_dir(target))?;
         Ok(lock)
     }
+}
+
+/// All of them are written alike, so that their order is that of time.
+fn begun(backup: &Backup) -> &str {
+    &backup.manifest().created
 }
 
 /// A directory that changes under every look was busy for that long; the last look is answered then.

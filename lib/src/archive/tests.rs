@@ -175,6 +175,25 @@ fn the_order_is_the_sequence_and_not_the_clock() {
 }
 
 #[test]
+fn of_several_targets_the_newest_is_last_also_where_all_are_of_one_second() {
+    let mut bed = Bed::new();
+    let mut ids = Vec::new();
+    for target in ["plex", "audio", "plex", "audio", "audio", "plex"] {
+        bed.target = target.parse().unwrap();
+        ids.push(bed.publish(10).manifest().id.clone());
+    }
+    let targets = bed.store.targets().unwrap();
+    let all = bed.store.backups_of(&targets).unwrap();
+    assert_eq!(all.len(), ids.len());
+    for target in &targets {
+        let of_target = |backup: &&Backup| backup.manifest().target == *target;
+        let sequences: Vec<u64> = all.iter().filter(of_target).map(|backup| backup.manifest().sequence).collect();
+        assert_eq!(sequences, [1, 2, 3], "{target}");
+    }
+    assert!(all.is_sorted_by_key(|backup| &backup.manifest().created), "{ids:?}");
+}
+
+#[test]
 fn who_lists_meanwhile_never_sees_half_a_backup() {
     let bed = Bed::new();
     drop(bed.publish(100));

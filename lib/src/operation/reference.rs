@@ -66,12 +66,8 @@ impl<'a> Backups<'a> {
             Some(target) => vec![target.clone()],
             None => store.targets().during(what)?,
         };
-        let mut found: Vec<Backup> = Vec::new();
-        for target in targets {
-            let backups = store.backups(&target).during(what)?.into_iter().filter_map(|found| found.backup.ok());
-            found.extend(backups.filter(|b| b.manifest().verified_at.is_some() && of(b, database).is_some()));
-        }
-        found.sort_by(|a, b| a.manifest().id.cmp(&b.manifest().id));
+        let mut found = store.backups_of(&targets).during(what)?;
+        found.retain(|backup| backup.manifest().verified_at.is_some() && of(backup, database).is_some());
         Ok(found)
     }
 

@@ -203,11 +203,8 @@ impl Job<'_> {
         } else {
             copy_of(self.context, self.database, &copy, self.request.hold_max, self.what)?;
         }
-        let mut repaired = self.repair(&copy).during(self.what)?;
-        if !found.quiet && !found.log_losses.is_empty() {
-            repaired.accounting.log_losses.clone_from(&found.log_losses);
-            repaired.accounting.complete = false;
-        }
+        let log_losses = if found.quiet { &[][..] } else { &found.log_losses };
+        let repaired = self.repair(&copy, log_losses).during(self.what)?;
         report.account(&repaired);
         report.outcome =
             if repaired.accounting.complete { RepairOutcome::WouldBeComplete } else { RepairOutcome::WouldBePartial };
@@ -230,7 +227,7 @@ impl Job<'_> {
             let set = set.map_err(|error| untouched.verify().err().unwrap_or(error)).during(self.what)?;
             let set = preserved.insert(set);
             report.preserved = Some(RawPath(set.directory.clone()));
-            let repaired = self.repair(&set.path(""));
+            let repaired = self.repair(&set.path(""), &[]);
             if let Err(SqliteError::Unrepaired { stray: Some(stray), .. }) = &repaired {
                 let kept = set.directory.join(LOST_AND_FOUND);
                 std::fs::rename(stray, &kept).at("keep what can be read as", &kept).during(self.what)?;
@@ -279,7 +276,7 @@ impl Job<'_> {
         Ok(())
     }
 
-    fn repair(&self, copy: &Path) -> Result<Repaired, SqliteError> {
+    fn repair(&self, copy: &Path, log_losses: &[String]) -> Result<Repaired, SqliteError> {
         let work = self.directory.join("work");
         DirBuilder::new().mode(0o700).create(&work).at("create the directory", &work)?;
         repair_copy(RepairInput {
@@ -288,6 +285,7 @@ impl Job<'_> {
             reference: self.reference.as_deref(),
             program: self.request.sqlite_program.as_deref(),
             only: self.request.only,
+            log_losses,
             cancel: &self.context.cancel,
             observer: self.context.observer.as_ref(),
         })

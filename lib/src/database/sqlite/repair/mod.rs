@@ -72,6 +72,8 @@ pub struct RepairInput<'a> {
     /// Only this step; `None`: the first that gives a whole database. [`Step::Restore`] tries the others first, needs
     /// `reference`, and takes rows of it.
     pub only: Option<Step>,
+    /// What the logs of the original have lost, where the copy is one as of a commit, which does not tell any more.
+    pub log_losses: &'a [String],
     /// Ends it early.
     pub cancel: &'a Cancel,
     /// Hears of the progress.
@@ -117,6 +119,7 @@ struct Base<'a> {
 ///     reference: None,
 ///     program: None,
 ///     only: None,
+///     log_losses: &[],
 ///     cancel: &Cancel::new()?,
 ///     observer: &Silent,
 /// })?;
@@ -273,7 +276,8 @@ fn base(input: RepairInput<'_>) -> Result<Base<'_>, SqliteError> {
     drop(view);
     let is_of_log = |kind: FindingKind| kind >= FindingKind::WalHeader;
     let of_log = found.findings.iter().filter(|f| is_of_log(f.kind) && f.loss != pages::Loss::Nothing);
-    let log_losses = of_log.map(|finding| finding.what.clone()).collect();
+    let mut log_losses: Vec<String> = of_log.map(|finding| finding.what.clone()).collect();
+    log_losses.extend(input.log_losses.iter().filter(|loss| !log_losses.contains(loss)).cloned().collect::<Vec<_>>());
     // Page by page the same file, and nothing beside it: what was found in it is found in this one.
     let len = |path: &Path| std::fs::metadata(path).ok().map(|metadata| metadata.len());
     let has_log = ["-wal", "-journal"].iter().any(|suffix| len(&beside(input.copy, suffix)).is_some())

@@ -70,6 +70,7 @@ struct Patient {
     truth: Rows,
     random: Random,
     program: Option<PathBuf>,
+    log_losses: Vec<String>,
 }
 
 impl Patient {
@@ -80,7 +81,7 @@ impl Patient {
         connection.execute_batch(&format!("PRAGMA page_size={page_size}; {form} {LIBRARY}")).unwrap();
         connection.close().unwrap();
         let (truth, bytes) = (rows(&db), std::fs::read(&db).unwrap());
-        Self { dir, db, page_size, bytes, truth, random: Random(7), program: None }
+        Self { dir, db, page_size, bytes, truth, random: Random(7), program: None, log_losses: Vec::new() }
     }
 
     /// As it is after those statements.
@@ -140,7 +141,9 @@ impl Patient {
         let before: Vec<_> = ["", "-wal", "-shm", "-journal"].map(|s| std::fs::read(side(&self.db, s)).ok()).into();
         let cancel = Cancel::new().unwrap();
         let (copy, observer, program) = (&self.db, &Silent, self.program.as_deref());
-        let repaired = repair(RepairInput { copy, work: &work, reference, program, only, cancel: &cancel, observer });
+        let log_losses = &self.log_losses;
+        let repaired =
+            repair(RepairInput { copy, work: &work, reference, program, only, log_losses, cancel: &cancel, observer });
         let after: Vec<_> = ["", "-wal", "-shm", "-journal"].map(|s| std::fs::read(side(&self.db, s)).ok()).into();
         assert!(before == after, "the damaged copy is only read");
         repaired

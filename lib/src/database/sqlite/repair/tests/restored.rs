@@ -79,6 +79,19 @@ fn where_indices_have_every_column_a_restored_row_is_proved() {
 }
 
 #[test]
+fn where_commits_are_lost_the_backup_fills_what_is_missing_anywhere() {
+    // A copy of a database in use: nothing of it is damaged, and it does not tell what its log has lost.
+    let (mut patient, backup) = patient();
+    let whole = patient.restore(&backup);
+    assert_eq!(of(&whole.accounting, "items").from_backup, 0);
+    patient.log_losses = vec!["commits are lost".to_owned()];
+    let account = patient.restore(&backup).accounting;
+    // Each of those that were deleted since may be one that was lost.
+    assert_eq!(of(&account, "items").from_backup, 120, "{:?}", account.losses());
+    assert_eq!((account.complete, account.log_losses), (false, vec!["commits are lost".to_owned()]));
+}
+
+#[test]
 fn a_row_in_doubt_is_decided_by_the_index_or_set_aside() {
     let (mut patient, backup) = patient();
     // A title of a row that was not changed since, turned into another: the index knows the old one.
