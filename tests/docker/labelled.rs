@@ -9,6 +9,7 @@ use crate::shared;
 
 pub(crate) const STORIES: &[Story] = &[
     ("a container's labels are enough for a cold backup that waits for its health", labels_are_enough),
+    ("what Baktainer was told becomes labels and a configuration, without its passwords", taken_over),
     (
         "labels that can't be read stop their own target, and an engine that is away stops no other",
         labels_that_are_wrong,
@@ -95,4 +96,40 @@ fn labels_that_are_wrong() {
     for name in ["right", "wrong", "left-alone"] {
         engine.docker(["rm", "-f", name]).expect(0);
     }
+}
+
+fn taken_over() {
+    const SECRET: &str = "Str0ngPassw0rd";
+    let engine = shared();
+    let nothing = run(engine.tool("svc-backup", &["import", "baktainer"]), QUICK).expect(10);
+    assert!(nothing.stderr.contains("nothing of Baktainer's was found"), "{nothing:?}");
+    let variable = format!("POSTGRES_PASSWORD={SECRET}");
+    let password = format!("--label=baktainer.db.password={SECRET}");
+    let options = [
+        "--label=baktainer.backup=true",
+        "--label=baktainer.db.engine=postgres",
+        "--label=baktainer.db.name=shop",
+        "--label=baktainer.backup.priority=high",
+        &password,
+        "-e",
+        &variable,
+    ];
+    engine.service("of-another", &options, "--on-term exit");
+    let file = engine.path("baktainer.env");
+    std::fs::write(&file, "# its own\nBT_CRON=15 3 * * *\nBT_ENCRYPTION_KEY=Str0ngPassw0rd\n").unwrap();
+    let words = ["import", "baktainer", "--env-file", file.to_str().unwrap()];
+    let said = run(engine.tool("svc-backup", &words), QUICK).expect(0);
+    for wanted in [
+        "svckit.database: \"shop\"",
+        "svckit.password-env: \"POSTGRES_PASSWORD\"",
+        "never had an effect",
+        "03:15:00",
+        "[defaults]",
+    ] {
+        assert!(said.stdout.contains(wanted), "{wanted}: {said:?}");
+    }
+    assert!(!said.stdout.contains(SECRET) && !said.stderr.contains(SECRET), "{said:?}");
+    let imported = run(engine.tool("svc-backup", &[&words[..], &["--json"]].concat()), QUICK).expect(0).json();
+    assert_eq!(imported["containers"][0]["container"], "of-another");
+    engine.docker(["rm", "-f", "of-another"]).expect(0);
 }

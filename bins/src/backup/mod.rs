@@ -1,5 +1,6 @@
 //! `svc-backup`: parse, one call, render, exit.
 
+mod import;
 mod run;
 mod several;
 mod status;
@@ -9,7 +10,7 @@ mod targets;
 use std::process::ExitCode;
 
 use crate::app::{self, App};
-use crate::cli::backup::{Cli, Command, ConfigCommand};
+use crate::cli::backup::{Cli, Command, ConfigCommand, ImportCommand};
 use crate::error::ToolError;
 use crate::exit::Outcome;
 use crate::{demo, manual, units};
@@ -42,6 +43,7 @@ fn run(app: &App, command: &Command) -> Result<Outcome, ToolError> {
         Command::Forget(args) => status::forget(app, &args.target),
         Command::Labels => targets::labels(app),
         Command::Config { command: ConfigCommand::Check } => targets::check(app),
+        Command::Import { command: ImportCommand::Baktainer(args) } => import::baktainer(app, args),
         Command::InstallUnits(args) => units::install(app, args),
         Command::Completions(args) => manual::completions::<Cli>(&app.output, args.shell),
         Command::Man(args) => manual::write::<Cli>(&args.directory),

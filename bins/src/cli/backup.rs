@@ -78,6 +78,12 @@ pub enum Command {
         /// What to do with it.
         command: ConfigCommand,
     },
+    /// Take over what another tool was told
+    Import {
+        #[command(subcommand)]
+        /// Which tool.
+        command: ImportCommand,
+    },
     /// Write and enable the units: a timer per target, and the resume at boot
     #[command(after_help = "Examples:\n  svc-backup install-units --dry-run\n  svc-backup install-units\n  \
         systemctl enable --now svc-backup@notes.timer")]
@@ -146,6 +152,24 @@ pub struct BackupArgs {
     #[command(flatten)]
     /// How that is stopped.
     pub stop: StopFlags,
+}
+
+/// From which tool.
+#[derive(Debug, Clone, Subcommand)]
+pub enum ImportCommand {
+    /// Read `baktainer.*` labels and `BT_*` variables; print the configuration and the labels to write instead
+    #[command(
+        after_help = "Examples:\n  svc-backup import baktainer\n  svc-backup import baktainer --env-file baktainer.env"
+    )]
+    Baktainer(ImportArgs),
+}
+
+/// The options of `import`.
+#[derive(Debug, Clone, Args)]
+pub struct ImportArgs {
+    /// A file of its variables, NAME=value in lines [default: those of its own container]
+    #[arg(long, value_name = "FILE")]
+    pub env_file: Option<PathBuf>,
 }
 
 /// The options of `forget`.

@@ -5,6 +5,7 @@
 //! of a profile (or names one with `profile = "..."`) says only what differs from it.
 
 mod alert;
+pub mod baktainer;
 mod config;
 mod config_server;
 mod error;

@@ -63,6 +63,18 @@ pub fn containers(endpoint: &Endpoint) -> Result<Vec<Container>, ControllerError
     Ok(all)
 }
 
+/// The variables that a container was made with, by name. Some are secrets.
+///
+/// # Errors
+/// As for [`containers`], and [`ControllerError::NotFound`].
+pub fn variables(endpoint: &Endpoint, id: &str) -> Result<BTreeMap<String, String>, ControllerError> {
+    let failed = |error| failed("read the variables of", &super::label_of(id), endpoint, error);
+    let found = Engine::connect(endpoint).and_then(|engine| engine.inspect(id)).map_err(failed)?;
+    let variables = found.config.and_then(|config| config.env).unwrap_or_default();
+    let split = |variable: String| variable.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
+    Ok(variables.into_iter().filter_map(split).collect())
+}
+
 /// `None` for what is on its way out: it has no name any more.
 fn container(raw: ContainerSummary) -> Option<Container> {
     let compose = match (label(&raw, compose::PROJECT), label(&raw, compose::SERVICE)) {

@@ -25,7 +25,7 @@ use bollard::models::{ContainerUpdateBody, RestartPolicy as Policy, RestartPolic
 
 use self::engine::{Engine, EngineError};
 use self::inspected::Inspected;
-pub use self::listing::{Container, Mount, containers};
+pub use self::listing::{Container, Mount, containers, variables};
 use self::watch::Watch;
 use crate::controller::cgroup::{self, Hierarchies};
 use crate::controller::main_process::signal_main;
