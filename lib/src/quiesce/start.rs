@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::NotBack;
 use super::member::{twice, wait_for};
 use crate::controller::{Activity, ControllerError, ServiceController, ServiceState};
-use crate::journal::ServiceRecord;
+use crate::journal::{ServiceRecord, ServiceStage};
 use crate::progress::Cancel;
 use crate::ready::{self, ReadyCheck};
 
@@ -178,6 +178,10 @@ fn somebody_acted(
     if disabled && record.start_state.as_deref().is_some_and(|before| before.starts_with("enabled")) {
         return Ok(true);
     }
+    // Whoever wrote the entry had begun to start it: another run is that start's, and it may have died in the middle.
+    if record.stage == ServiceStage::Starting {
+        return Ok(false);
+    }
     let Some(mark) = &record.stop_mark else { return Ok(false) };
     let current = twice(controller, || controller.stop_mark())?;
     // Another boot: every state has changed by itself.
@@ -235,7 +239,7 @@ pub fn start_service(controller: &dyn ServiceController, ready: &[ReadyCheck]) -
         run: None,
         start_state: None,
         triggers: Vec::new(),
-        stage: crate::journal::ServiceStage::Starting,
+        stage: ServiceStage::Starting,
         stop_mark: None,
         ready: ready.iter().map(ToString::to_string).collect(),
     };

@@ -289,6 +289,25 @@ fn replay_starts_what_was_up_at_every_stage_and_nothing_else() {
 /// The guard of a program that was killed during a stop once took the service, which had not obeyed yet, for one that
 /// was simply up, and forgot it; then it ended.
 #[test]
+fn a_start_that_died_in_the_middle_is_made_again_and_what_somebody_else_did_is_left() {
+    let bench = Bench::new();
+    let service = bench.running(RUNS);
+    let first = service.stop_mark().unwrap();
+    end(&service);
+    // Another run since: that of the start which was begun, or somebody's.
+    start_service(&service, &[]).unwrap();
+    end(&service);
+    for (stage, wanted) in [(ServiceStage::Stopped, Return::LeftToItsOwner), (ServiceStage::Starting, Return::Started)]
+    {
+        let mut entry = bench.entry(&service, stage, true);
+        entry.update(|entry| entry.services[0].stop_mark = Some(first.clone())).unwrap();
+        let done = replay(entry, ResumeMode::Now).unwrap();
+        assert_eq!((done[0].1, up(&bench.service(RUNS))), (wanted, wanted == Return::Started));
+    }
+    end(&service);
+}
+
+#[test]
 fn replay_waits_for_a_stop_that_still_runs() {
     for (stage, signal) in
         [(ServiceStage::Waiting, true), (ServiceStage::GivenUp, true), (ServiceStage::Stopping, false)]

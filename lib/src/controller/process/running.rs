@@ -31,6 +31,8 @@ pub(super) struct Running {
     stop_requested: Cell<bool>,
     /// When a start of ours counts as made: what fails at once has failed to start.
     settled: Cell<Option<Instant>>,
+    /// A start of ours was made: what stands at a gate is that.
+    has_begun: Cell<bool>,
     /// What the last look said of the service holds until then without any event: time alone ends a start.
     holds_until: Cell<Option<Instant>>,
     /// The signals that were sent to this run by us.
@@ -53,6 +55,7 @@ impl Running {
             exit: Cell::default(),
             stop_requested: Cell::default(),
             settled: Cell::default(),
+            has_begun: Cell::default(),
             holds_until: Cell::default(),
             sent: RefCell::default(),
             watch,
@@ -68,9 +71,13 @@ impl Running {
     /// Remembers the latest main process, dead or alive.
     pub(super) fn note_run(&self, main: &ProcessId) {
         // Left at its gate by a program that died: in a moment it ends, or is the service if the gate was opened just
-        // before. Until then it is neither a run nor the proof of one.
-        if !self.is_settling() && launch::is_at_gate(main) {
-            self.settled.set(Some(Instant::now() + SETTLE_TIME));
+        // before. Until then it is neither a run nor the proof of one, however often it is looked at: a run that differs
+        // from the one that was stopped is taken for somebody else's doing, and left alone.
+        let is_known = self.last_run.borrow().as_ref() == Some(main);
+        if !is_known && !self.has_begun.get() && launch::is_at_gate(main) {
+            if !self.is_settling() {
+                self.settled.set(Some(Instant::now() + SETTLE_TIME));
+            }
             return;
         }
         *self.last_run.borrow_mut() = Some(main.clone());
@@ -100,6 +107,7 @@ impl Running {
         self.stop_requested.set(false);
         self.sent.borrow_mut().clear();
         self.settled.set(Some(Instant::now() + SETTLE_TIME));
+        self.has_begun.set(true);
     }
 
     pub(super) fn remember(&self, seen: &[ProcessId]) -> Result<(), ControllerError> {

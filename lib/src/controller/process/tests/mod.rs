@@ -125,7 +125,8 @@ fn a_daemon_is_started_again_as_it_was() {
     let pid_file = dir.path().join("app.pid");
     daemon(&pid_file, "exec tail -f /dev/null");
     let service = PidFileService::open(&pid_file, None).unwrap();
-    assert!(is(&service, Activity::Up));
+    // In the middle of its execve it might still be a child at its gate.
+    wait_until(&service, "up", || is(&service, Activity::Up));
     let before = service.state().unwrap().run;
     let ServiceSpec::PidFile { command: Some(command), .. } = service.spec() else { panic!("no command") };
     assert_eq!(command.argv.last().unwrap().0, Path::new("/dev/null"));

@@ -127,7 +127,7 @@ fn a_clock_that_was_set_does_not_make_a_service_stale() {
     daemon(&path, "exec tail -f /dev/null");
     age(&path);
     let service = PidFileService::open(&path, Some(CommandLine::new(["/usr/bin/tail", "-f", "/dev/null"]))).unwrap();
-    assert!(is(&service, Activity::Up));
+    wait_until(&service, "up", || is(&service, Activity::Up));
     stop(&service);
 }
 
@@ -165,4 +165,23 @@ fn a_start_again_has_the_directory_the_umask_and_the_name_of_before() {
     assert!(has(b"PATH=/nowhere") && has(b"app.url=a=b c\nd"), "{}", String::from_utf8_lossy(&environment));
     assert!(String::from_utf8_lossy(&read("cmdline")).ends_with("/noted\0-f\0/dev/null\0"));
     stop(&service);
+}
+
+#[test]
+fn a_child_that_waits_at_its_gate_is_no_run_however_often_it_is_looked_at() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("app.pid");
+    let command = CommandLine::new(["/bin/sleep", "600"]);
+    let (mut child, gate) = launch::launch(&command, None).unwrap();
+    std::fs::write(&path, format!("{}\n", child.id())).unwrap();
+    // Whoever started it is about to die, and another program looks.
+    let service = PidFileService::open(&path, Some(command)).unwrap();
+    for _ in 0..3 {
+        assert_ne!(service.state().unwrap().activity, Activity::Up);
+        assert_eq!(service.stop_mark().unwrap().run, None, "it never ran");
+    }
+    drop(gate);
+    child.wait().unwrap();
+    wait_until(&service, "down", || is(&service, Activity::Down));
+    assert_eq!(service.stop_mark().unwrap().run, None, "it never ran");
 }
