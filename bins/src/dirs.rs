@@ -78,6 +78,12 @@ pub fn config_candidates() -> Vec<PathBuf> {
     of_user.into_iter().chain(["/etc/svckit/svckit.toml".into()]).collect()
 }
 
+/// The directory in which systemd hands credentials to a service of its own (systemd.exec(5)).
+#[must_use]
+pub fn credentials() -> Option<PathBuf> {
+    variable("CREDENTIALS_DIRECTORY")
+}
+
 fn variable(name: impl AsRef<OsStr>) -> Option<PathBuf> {
     std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
 }

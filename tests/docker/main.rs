@@ -10,6 +10,7 @@ mod engine;
 mod failures;
 mod labelled;
 mod proxy;
+mod servers;
 mod stops;
 
 use std::process::ExitCode;
@@ -33,7 +34,8 @@ fn main() -> ExitCode {
     let elsewhere = std::env::var(STORIES).is_ok_and(|value| value == "elsewhere");
     let inside = std::env::var_os(INSIDE).is_some();
     let is_asked = std::env::var("SVCKIT_CONTAINERS").is_ok_and(|value| value == "run");
-    let stories = [stops::STORIES, labelled::STORIES, proxy::STORIES, failures::STORIES].concat();
+    let mut stories = [stops::STORIES, labelled::STORIES, proxy::STORIES, failures::STORIES].concat();
+    stories.extend(servers::stories());
     let trials: Vec<Trial> = match elsewhere || inside {
         true => Vec::new(),
         false => stories.iter().map(|story| trial(*story, is_asked)).collect(),

@@ -1,5 +1,6 @@
 //! `svc-backup`: parse, one call, render, exit.
 
+mod dump;
 mod import;
 mod run;
 mod several;

@@ -20,6 +20,9 @@ use crate::service::Controller;
 use crate::{dirs, render, service};
 
 pub(super) fn backup(app: &App, args: &BackupArgs) -> Result<Outcome, ToolError> {
+    if let Some(engine) = args.server.engine {
+        return super::dump::dump(app, args, engine);
+    }
     let mut outcomes = Vec::new();
     let mut discovery = dirs::discovery(app.config.as_deref())?;
     let context = app.context()?;
@@ -182,7 +185,7 @@ fn store_of(args: &BackupArgs, target: &Target) -> Result<PathBuf, ToolError> {
     service::absolute(&store.ok_or_else(no_store)?)
 }
 
-fn no_store() -> ToolError {
+pub(super) fn no_store() -> ToolError {
     ToolError::usage("no store was named", "add --to DIRECTORY, or store = \"/srv/backups\" to the configuration")
 }
 

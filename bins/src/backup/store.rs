@@ -5,9 +5,10 @@ use std::path::Path;
 
 use svckit::FailureKind;
 use svckit::archive::retention;
+use svckit::database::server::ValidationQuery;
 use svckit::discover::Retention;
 use svckit::name::TargetName;
-use svckit::operation::{self, Expired, ListedBackup, RestoreReport, RestoreRequest, VerifiedBackup};
+use svckit::operation::{self, Expired, ListedBackup, RestoreReport, RestoreRequest, RestoreTest, VerifiedBackup};
 use svckit::quiesce::Context;
 
 use crate::app::App;
@@ -57,7 +58,15 @@ fn list_text(listed: &[ListedBackup]) -> String {
 pub(super) fn verify(app: &App, args: &VerifyArgs) -> Result<Outcome, ToolError> {
     let store = service::absolute(&args.from)?;
     let context = app.context()?;
-    let verified = operation::verify(&context, &store, args.target.as_ref(), args.backup.as_ref(), args.restore)?;
+    let test = match args.restore {
+        true => {
+            let endpoint = dirs::discovery(app.config.as_deref())?.engine().clone();
+            Some(RestoreTest { endpoint, queries: queries(&args.query) })
+        }
+        false => None,
+    };
+    let (target, backup) = (args.target.as_ref(), args.backup.as_ref());
+    let verified = operation::verify(&context, &store, target, backup, test.as_ref())?;
     if verified.is_empty() {
         return Err(ToolError::Other {
             what: format!("verify {}: there is no backup in it", render::path(&store)),
@@ -71,6 +80,18 @@ pub(super) fn verify(app: &App, args: &VerifyArgs) -> Result<Outcome, ToolError>
     Ok(outcome_of(verified.iter().all(|backup| backup.ok)))
 }
 
+/// `STATEMENT`, or `STATEMENT => FIRST LINE OF THE ANSWER`.
+fn queries(all: &[String]) -> Vec<ValidationQuery> {
+    let query = |text: &String| {
+        let (statement, expect) = match text.rsplit_once(" => ") {
+            Some((statement, expect)) => (statement, Some(expect.to_owned())),
+            None => (text.as_str(), None),
+        };
+        ValidationQuery { database: None, statement: statement.to_owned(), expect }
+    };
+    all.iter().map(query).collect()
+}
+
 fn verify_text(backup: &VerifiedBackup) -> String {
     let end = match &backup.error {
         None => format!("verified by: {}", backup.rungs.join(", ")),
@@ -80,6 +101,9 @@ fn verify_text(backup: &VerifiedBackup) -> String {
 }
 
 pub(super) fn restore(app: &App, args: &RestoreArgs) -> Result<Outcome, ToolError> {
+    if args.to.is_none() {
+        return super::dump::load(app, args);
+    }
     let discovery = dirs::discovery(app.config.as_deref())?;
     let context = app.context()?;
     let (controller, target) = service::of_flags(&args.service, &discovery, &context.dirs)?;
@@ -87,7 +111,7 @@ pub(super) fn restore(app: &App, args: &RestoreArgs) -> Result<Outcome, ToolErro
         store: service::absolute(&args.from)?,
         target: args.target.clone(),
         backup: args.backup.clone(),
-        to: service::absolute(&args.to)?,
+        to: super::dump::to_path(args)?,
         service: service::options(&[], &args.stop, target.as_ref())?,
         dry_run: args.dry_run,
     };

@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use svckit::name::{BackupId, TargetName};
 
 use super::ctl::{CompletionsArgs, ManArgs};
+use super::server::{LoginFlags, ServerFlags};
 use super::{Global, GuardArgs, ServiceFlags, StopFlags, duration};
 
 /// Back up the databases of services that run, prove the backups, and restore them
@@ -39,6 +40,8 @@ pub enum Command {
     #[command(after_help = "Examples:\n  svc-backup backup plex --to /srv/backups\n  \
         svc-backup backup --sqlite /srv/a.db --sqlite /srv/b.db --include /etc/notes --name notes --to /srv/backups\n  \
         svc-backup backup --sqlite /srv/notes.db --unit notes.service --mode cold --to /srv/backups --dry-run\n  \
+        svc-backup backup --engine mysql --container shop-db --to /srv/backups
+  \
         svc-backup backup --all")]
     Backup(Box<BackupArgs>),
     /// List the backups in a store
@@ -49,7 +52,8 @@ pub enum Command {
     Verify(VerifyArgs),
     /// Put a backup back, keeping what it replaces
     #[command(after_help = "Examples:\n  svc-backup restore --from /srv/backups notes --to /tmp/look.db\n  \
-        svc-backup restore --from /srv/backups notes --to /var/lib/notes/notes.db --unit notes.service")]
+        svc-backup restore --from /srv/backups notes --to /var/lib/notes/notes.db --unit notes.service\n  \
+        svc-backup restore --from /srv/backups shop-db --container shop-db --overwrite")]
     Restore(Box<RestoreArgs>),
     /// Remove backups that a rule no longer keeps; never the last one that verifies
     #[command(
@@ -126,7 +130,7 @@ pub struct BackupArgs {
     #[arg(long, value_name = "N", conflicts_with = "sqlite", value_parser = clap::value_parser!(u8).range(1..=64))]
     pub at_once: Option<u8>,
     /// A SQLite database; may be repeated: all are taken at one instant
-    #[arg(long, value_name = "PATH", required_unless_present_any = ["targets", "all"])]
+    #[arg(long, value_name = "PATH", required_unless_present_any = ["targets", "all", "engine"])]
     pub sqlite: Vec<PathBuf>,
     /// The directory of the store [default: the target's]
     #[arg(long, value_name = "STORE")]
@@ -146,6 +150,12 @@ pub struct BackupArgs {
     /// Print the plan, and do nothing
     #[arg(long)]
     pub dry_run: bool,
+    #[command(flatten)]
+    /// Which server is dumped.
+    pub server: ServerFlags,
+    #[command(flatten)]
+    /// As whom.
+    pub login: LoginFlags,
     #[command(flatten)]
     /// Which service it belongs to.
     pub service: ServiceFlags,
@@ -199,9 +209,12 @@ pub struct VerifyArgs {
     pub target: Option<TargetName>,
     /// Only this backup
     pub backup: Option<BackupId>,
-    /// Also restore each into a scratch directory and check the databases there
+    /// Also restore each, into a scratch directory, or a dump into a scratch container, and check the databases there
     #[arg(long)]
     pub restore: bool,
+    /// With --restore: a statement that the restored databases of a dump must answer; `SQL => LINE`: with this first line
+    #[arg(long, value_name = "SQL", requires = "restore")]
+    pub query: Vec<String>,
 }
 
 /// The options of `restore`.
@@ -214,12 +227,22 @@ pub struct RestoreArgs {
     pub target: TargetName,
     /// Which backup [default: the latest that verifies]
     pub backup: Option<BackupId>,
-    /// A file for one database, a directory for a set and for files (a new one is made; `DIR/` asks for one)
-    #[arg(long, value_name = "PATH")]
-    pub to: PathBuf,
+    /// A file for one database, a directory for a set and for files (a new one is made; `DIR/` asks for one); a dump
+    /// goes into the server of --container instead
+    #[arg(long, value_name = "PATH", required_unless_present = "container")]
+    pub to: Option<PathBuf>,
+    /// Replace databases of --container that are not empty; they are dumped first, as a backup of TARGET.replaced
+    #[arg(long, conflicts_with = "to")]
+    pub overwrite: bool,
+    /// Don't dump what --overwrite replaces
+    #[arg(long, requires = "overwrite")]
+    pub discard: bool,
     /// Print the plan, and do nothing
     #[arg(long)]
     pub dry_run: bool,
+    #[command(flatten)]
+    /// As whom a dump is loaded.
+    pub login: LoginFlags,
     #[command(flatten)]
     /// Which service uses what is replaced.
     pub service: ServiceFlags,

@@ -4,6 +4,7 @@
 pub mod backup;
 pub mod ctl;
 pub mod repair;
+pub mod server;
 mod service;
 
 use std::path::PathBuf;

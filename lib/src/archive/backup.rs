@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::codec::{BLOCK, Hashed, PayloadReader, Sums, sha256_hex};
 use super::manifest::{MANIFEST, Manifest, Payload, PayloadKind, read_text};
 use super::sums::{self, SUMS};
-use super::{ArchiveError, Check, files, tree};
+use super::{ArchiveError, Check, Content, files, tree};
 use crate::name::{BackupId, TargetName};
 use crate::progress::{Cancel, Observer};
 use crate::world::disk::{AtPath, DiskError, sync_dir};
@@ -98,7 +98,7 @@ impl Backup {
     ) -> Result<PathBuf, ArchiveError> {
         observer.step(&format!("extracting {}", payload.name));
         match payload.kind {
-            PayloadKind::Sqlite => {
+            PayloadKind::Sqlite | PayloadKind::Dump => {
                 let path = into.join(Self::extracted_name(payload));
                 let file = decompress(&self.dir, payload, &path, cancel, observer)?;
                 file.sync_all().at("sync", &path)?;
@@ -113,10 +113,44 @@ impl Backup {
         }
     }
 
+    /// A dump's content as a stream, hashed on the way: what was read counts only once [`DumpReader::finish`] has
+    /// compared it.
+    ///
+    /// # Errors
+    /// When its file can't be read.
+    pub fn open_dump(&self, payload: &Payload) -> Result<DumpReader, ArchiveError> {
+        let path = self.dir.join(&payload.file);
+        let reader = PayloadReader::new(open_payload(&self.dir, payload)?, payload.content_bytes);
+        Ok(DumpReader { reader: reader.at("decompress", &path)?, path, payload: payload.clone() })
+    }
+
     /// The file name under which [`Backup::extract`] writes a payload that is one file.
     #[must_use]
     pub fn extracted_name(payload: &Payload) -> &str {
         payload.file.strip_suffix(".zst").unwrap_or(&payload.file)
+    }
+}
+
+/// The content of a dump, from the first byte to the last.
+pub struct DumpReader {
+    reader: PayloadReader,
+    path: PathBuf,
+    payload: Payload,
+}
+
+impl DumpReader {
+    /// Reads what is left, and compares everything with the manifest.
+    ///
+    /// # Errors
+    /// [`ArchiveError::Unverified`] when it is not what was backed up.
+    pub fn finish(self) -> Result<(), ArchiveError> {
+        compare_sums(&self.path, self.reader, &self.payload)
+    }
+}
+
+impl Read for DumpReader {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        self.reader.read(buffer)
     }
 }
 
@@ -166,7 +200,20 @@ impl Reading<'_> {
                 let copy = self.scratch.join("verify");
                 let _removed = RemovedAtEnd(&copy);
                 decompress(self.dir, payload, &copy, self.cancel, self.observer)?;
-                check(payload, &copy).map_err(|failure| ArchiveError::Check {
+                check(payload, Content::File(&copy)).map_err(|failure| ArchiveError::Check {
+                    id: self.id.clone(),
+                    payload: payload.name.clone(),
+                    failure,
+                })?
+            }
+            PayloadKind::Dump => {
+                let path = self.dir.join(&payload.file);
+                let reader = PayloadReader::new(open_payload(self.dir, payload)?, payload.content_bytes);
+                let mut reader = Told { inner: reader.at("decompress", &path)?, done: 0, payload, of: self };
+                let checked = check(payload, Content::Stream(&mut reader));
+                // Damaged bytes explain whatever the check says of them.
+                compare_sums(&path, reader.inner, payload)?;
+                checked.map_err(|failure| ArchiveError::Check {
                     id: self.id.clone(),
                     payload: payload.name.clone(),
                     failure,
@@ -175,6 +222,26 @@ impl Reading<'_> {
         };
         rungs.extend(checked.rungs);
         Ok(super::Checked { rungs, facts: checked.facts })
+    }
+}
+
+/// Tells the observer how far a check is, and the check of a cancellation.
+struct Told<'a, 'b> {
+    inner: PayloadReader,
+    done: u64,
+    payload: &'a Payload,
+    of: &'a Reading<'b>,
+}
+
+impl Read for Told<'_, '_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        if self.of.cancel.is_requested() {
+            return Err(std::io::Error::other("it was cancelled"));
+        }
+        let read = self.inner.read(buffer)?;
+        self.done += read as u64;
+        self.of.observer.bytes(self.done, self.payload.content_bytes);
+        Ok(read)
     }
 }
 

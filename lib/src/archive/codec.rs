@@ -12,7 +12,7 @@ use zstd::stream::raw::CParameter;
 use zstd::stream::{read::Decoder, write::Encoder};
 
 /// The compression level of zstd(1)'s default.
-const LEVEL: i32 = 3;
+pub(super) const LEVEL: i32 = 3;
 /// Back-references reach 2 MiB (the level's own).
 const WINDOW_LOG: u32 = 21;
 /// Bytes that one worker compresses at a time.
@@ -78,8 +78,8 @@ pub(super) struct PayloadWriter {
 }
 
 impl PayloadWriter {
-    pub(super) fn new(file: File) -> io::Result<Self> {
-        let mut encoder = Encoder::new(Hashed::new(file), LEVEL)?;
+    pub(super) fn new(file: File, level: i32) -> io::Result<Self> {
+        let mut encoder = Encoder::new(Hashed::new(file), level)?;
         encoder.include_checksum(true)?;
         encoder.long_distance_matching(false)?;
         encoder.multithread(WORKERS)?;

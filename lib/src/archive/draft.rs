@@ -8,8 +8,8 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
 use super::backup::Reading;
-use super::codec::{BLOCK, PayloadWriter, Sums, sha256_hex};
-use super::manifest::{Codec, MANIFEST, Manifest, Payload, PayloadKind, Rights, VERSION};
+use super::codec::{BLOCK, LEVEL, PayloadWriter, Sums, sha256_hex};
+use super::manifest::{Codec, MANIFEST, Manifest, Payload, PayloadKind, Rights};
 use super::sums::{self, SUMS};
 use super::target_lock::TargetLock;
 use super::{ArchiveError, Backup, TreeRequest, Verified, files, tree};
@@ -28,8 +28,16 @@ pub struct Checked {
     pub facts: serde_json::Value,
 }
 
-/// Judges a payload's decompressed copy. It may change the copy, which is removed afterwards.
-pub type Check<'a> = dyn FnMut(&Payload, &Path) -> Result<Checked, Box<dyn Failure + Send + Sync>> + 'a;
+/// A payload's decompressed content, read back from the disk.
+pub enum Content<'a> {
+    /// A copy in the scratch space, for what is judged in any order. A check may change it; it is removed afterwards.
+    File(&'a Path),
+    /// The bytes of a dump in their order, for what may be larger than any scratch space.
+    Stream(&'a mut dyn Read),
+}
+
+/// Judges a payload's content.
+pub type Check<'a> = dyn FnMut(&Payload, Content<'_>) -> Result<Checked, Box<dyn Failure + Send + Sync>> + 'a;
 
 /// A backup in the making, with the target's lock.
 ///
@@ -139,7 +147,7 @@ impl Draft {
     ) -> Result<&Payload, ArchiveError> {
         observer.step(&format!("compressing {name}"));
         let cancel = self.cancel.clone();
-        self.add(kind, name, source, "", |writer, path| {
+        self.add(kind, name, source, ("", LEVEL), |writer, path| {
             let mut from = File::open(content).at("open", content)?;
             let total = from.metadata().at("look at", content)?.len();
             let mut buffer = vec![0; BLOCK];
@@ -176,12 +184,46 @@ impl Draft {
         let first = request.includes.first().cloned().unwrap_or_default();
         let mut notices = Vec::new();
         let kept = &mut notices;
-        self.add(PayloadKind::Files, name, &first, ".tar", |writer, path| {
+        self.add(PayloadKind::Files, name, &first, (".tar", LEVEL), |writer, path| {
             *kept = tree::write(writer, path, &store, request, &cancel, observer)?;
             Ok(())
         })?;
         self.notes.extend(notices);
         self.last()
+    }
+
+    /// Adds what `content` gives until its end, as a dump; nothing is buffered. Whether that end is the dump's own is for
+    /// the caller to know, who drops the draft where it is not. `source` names what it is a dump of; `level` is that of
+    /// Zstandard, 1 to 19.
+    ///
+    /// # Errors
+    /// As [`Draft::add_file`].
+    pub fn add_stream(
+        &mut self,
+        name: &str,
+        source: &Path,
+        level: u8,
+        content: &mut dyn Read,
+        observer: &dyn Observer,
+    ) -> Result<&Payload, ArchiveError> {
+        observer.step(&format!("dumping {name}"));
+        let cancel = self.cancel.clone();
+        self.add(PayloadKind::Dump, name, source, ("", i32::from(level)), |writer, path| {
+            let mut buffer = vec![0; BLOCK];
+            let mut done = 0;
+            loop {
+                if cancel.is_requested() {
+                    return Err(ArchiveError::Cancelled { what: "the backup" });
+                }
+                let read = content.read(&mut buffer).at("read the dump of", source)?;
+                if read == 0 {
+                    return Ok(());
+                }
+                writer.write_all(&buffer[..read]).at("write to", path)?;
+                done += read as u64;
+                observer.bytes(done, 0);
+            }
+        })
     }
 
     fn last(&self) -> Result<&Payload, ArchiveError> {
@@ -193,7 +235,7 @@ impl Draft {
         kind: PayloadKind,
         name: &str,
         source: &Path,
-        ending: &str,
+        (ending, level): (&str, i32),
         write: impl FnOnce(&mut PayloadWriter, &Path) -> Result<(), ArchiveError>,
     ) -> Result<&Payload, ArchiveError> {
         let added = self.usable().and_then(|()| {
@@ -203,11 +245,11 @@ impl Draft {
             }
             let rights = match kind {
                 PayloadKind::Sqlite => (Rights::of(source), Rights::of(parent_of(source))),
-                PayloadKind::Files => (None, None),
+                PayloadKind::Files | PayloadKind::Dump => (None, None),
             };
             let file = self.free_file_name(name, ending);
             let path = self.dir.join(&file);
-            let sums = write_payload(&path, write)?;
+            let sums = write_payload(&path, level, write)?;
             Ok(Payload {
                 name: name.to_owned(),
                 file,
@@ -297,7 +339,7 @@ impl Draft {
 
     fn manifest(&mut self) -> Manifest {
         Manifest {
-            version: VERSION,
+            version: self.payloads.iter().map(|payload| payload.kind.since_version()).max().unwrap_or(1),
             sequence: self.sequence,
             id: self.id.clone(),
             target: self.target.clone(),
@@ -337,9 +379,10 @@ impl Drop for Draft {
 
 fn write_payload(
     path: &Path,
+    level: i32,
     write: impl FnOnce(&mut PayloadWriter, &Path) -> Result<(), ArchiveError>,
 ) -> Result<Sums, ArchiveError> {
-    let mut writer = PayloadWriter::new(files::create(path)?).at("compress into", path)?;
+    let mut writer = PayloadWriter::new(files::create(path)?, level).at("compress into", path)?;
     write(&mut writer, path)?;
     let (file, sums) = writer.finish().at("write to", path)?;
     file.sync_all().at("sync", path)?;

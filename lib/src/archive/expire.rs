@@ -66,6 +66,8 @@ impl Store {
             std::fs::rename(&from, &to).at("rename away", &from)?;
             sync_dir(&dir)?;
             std::fs::remove_dir_all(&to).at("remove", &to)?;
+            // It says nothing without its backup.
+            let _absent_mostly = std::fs::remove_file(dir.join(super::proof::file_name(id)));
             tracing::info!(%target, %id, "backup expired");
         }
         sync_dir(&dir)?;

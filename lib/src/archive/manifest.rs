@@ -15,8 +15,9 @@ use super::ArchiveError;
 use crate::name::{BackupId, TargetName};
 use crate::world::disk::{AtPath, DiskError};
 
-/// The format version that this program writes.
-pub const VERSION: u64 = 1;
+/// The newest format version that this program reads and writes: 2 has dumps. What has none is still written as 1, so
+/// that older programs read it.
+pub const VERSION: u64 = 2;
 /// The manifest's file name.
 pub const MANIFEST: &str = "manifest.json";
 /// At most this much of a manifest or of a `SHA256SUMS` is read, in bytes.
@@ -25,7 +26,7 @@ pub(super) const TEXT_LEN_MAX: u64 = 16 << 20;
 /// The manifest of one backup. Fields that this version does not know are ignored.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// The format: [`VERSION`].
+    /// The format: the lowest version that has all that is in it, at most [`VERSION`].
     pub version: u64,
     /// Counts up within a target; the order of backups, whatever the clock did.
     pub sequence: u64,
@@ -129,6 +130,18 @@ pub enum PayloadKind {
     Sqlite,
     /// A tar of files and directories.
     Files,
+    /// What a server's own program wrote of its databases: a stream. Its facts say which engine and program.
+    Dump,
+}
+
+impl PayloadKind {
+    /// The first format version that has it.
+    pub(super) fn since_version(self) -> u64 {
+        match self {
+            Self::Sqlite | Self::Files => 1,
+            Self::Dump => 2,
+        }
+    }
 }
 
 /// How a payload is compressed.
@@ -144,7 +157,7 @@ impl Manifest {
     ///
     /// # Errors
     /// [`ArchiveError::Newer`] for a version that this program does not know, [`ArchiveError::Unverified`] for
-    /// anything else that no version 1 writes.
+    /// anything else that no version writes.
     pub fn parse(bytes: &[u8], path: &Path) -> Result<Self, ArchiveError> {
         #[derive(Deserialize)]
         struct Head {

@@ -13,6 +13,7 @@
 //!     .partial-ID/                     a draft
 //!     .scratch-ID/                     its scratch space: copies for verification
 //!     .expired-ID/                     a backup that is being removed
+//!     .restored-ID.json                when a restore of a backup was tried last, and how far it was right
 //!   .scratch-verify-ID/                scratch space of a later verification
 //! ```
 //!
@@ -35,6 +36,7 @@ mod error;
 mod expire;
 mod files;
 mod manifest;
+mod proof;
 pub mod retention;
 mod rights;
 mod scratch;
@@ -48,10 +50,11 @@ mod verified;
 #[cfg(test)]
 mod tests;
 
-pub use backup::Backup;
-pub use draft::{Check, Checked, Draft};
+pub use backup::{Backup, DumpReader};
+pub use draft::{Check, Checked, Content, Draft};
 pub use error::ArchiveError;
 pub use manifest::{Codec, MANIFEST, Manifest, Payload, PayloadKind, Rights, VERSION};
+pub use proof::RestoreProof;
 pub use scratch::Scratch;
 pub use space::{Estimate, TreeSize};
 pub use store::{Found, Store};

@@ -10,6 +10,7 @@ use self::destination::{Destination, Item};
 use super::common::{begin, lock_keys};
 use super::error::{During, OperationError};
 use super::held::{Change, Held, clear, remove_kept};
+use super::prove::is_dump;
 use super::request::{RestoreReport, RestoreRequest};
 use super::staging;
 use crate::archive::{Backup, Store};
@@ -17,7 +18,7 @@ use crate::controller::ServiceController;
 use crate::database::sqlite::replace;
 use crate::failure::FailureKind;
 use crate::journal::Replacement;
-use crate::name::BackupId;
+use crate::name::{BackupId, TargetName};
 use crate::quiesce::Context;
 use crate::world::disk::parent_of;
 use crate::world::raw_path::RawPath;
@@ -34,7 +35,16 @@ pub fn restore(
     let what = format!("restore {} to {}", request.target, request.to.display());
     let store = Store::open(&request.store).during(what.as_str())?;
     let mut notices = Vec::new();
-    let backup = choose(context, &store, request, &mut notices, &what)?;
+    let wanted = (&request.target, request.backup.as_ref());
+    let backup = choose(context, &store, wanted, &mut notices, &what)?;
+    if is_dump(&backup) {
+        return Err(OperationError::Refused {
+            what,
+            reason: format!("{} is a dump of a server", backup.manifest().id),
+            kind: FailureKind::Usage,
+            hint: Some("restore it into a server: --container NAME in place of --to".to_owned()),
+        });
+    }
     let destination = Destination::of(&backup, request, &what)?;
     notices.extend(destination.notices.iter().cloned());
     let mut report = RestoreReport {
@@ -87,20 +97,20 @@ pub fn restore(
 }
 
 /// The named backup, or the newest whose bytes are as they were written.
-fn choose(
+pub(super) fn choose(
     context: &Context,
     store: &Store,
-    request: &RestoreRequest,
+    (target, id): (&TargetName, Option<&BackupId>),
     notices: &mut Vec<String>,
     what: &str,
 ) -> Result<Backup, OperationError> {
-    if let Some(id) = &request.backup {
-        let backup = store.backup(&request.target, id).during(what)?;
+    if let Some(id) = id {
+        let backup = store.backup(target, id).during(what)?;
         backup.verify_hashes(&context.cancel).during(what)?;
         return Ok(backup);
     }
     let mut last_error = None;
-    for found in store.backups(&request.target).during(what)?.into_iter().rev() {
+    for found in store.backups(target).during(what)?.into_iter().rev() {
         let checked = found.backup.and_then(|backup| backup.verify_hashes(&context.cancel).map(|()| backup));
         match checked {
             Ok(backup) => return Ok(backup),
@@ -114,9 +124,9 @@ fn choose(
         Some(error) => Err(error).during(what),
         None => Err(OperationError::Refused {
             what: what.to_owned(),
-            reason: format!("the store has no backup of {}", request.target),
+            reason: format!("the store has no backup of {target}"),
             kind: FailureKind::No,
-            hint: Some(format!("`svc-backup list --from {}` shows what it has", request.store.display())),
+            hint: Some(format!("`svc-backup list --from {}` shows what it has", store.root().display())),
         }),
     }
 }

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::common::refused;
 use super::error::{During, OperationError};
+use super::prove::{RestoreTest, is_dump, prove};
 use super::verification::{Judged, check_payload, common_rungs};
 use crate::archive::{ArchiveError, Backup, Estimate, Found, PayloadKind, Store, retention};
 use crate::failure::{Failure, FailureKind};
@@ -34,6 +35,8 @@ pub struct ListedBackup {
     pub databases: Vec<RawPath>,
     /// When it was verified last, before it was published.
     pub verified_at: Option<String>,
+    /// When a restore of it was tried last and was right (dumps).
+    pub restored_at: Option<String>,
     /// Why it can't be read.
     pub error: Option<String>,
 }
@@ -84,6 +87,7 @@ pub fn list(store: &Path, target: Option<&TargetName>) -> Result<Vec<ListedBacku
                     stored_bytes: manifest.payloads.iter().map(|payload| payload.stored_bytes).sum(),
                     databases: manifest.payloads.iter().map(|payload| RawPath(payload.source.clone())).collect(),
                     verified_at: manifest.verified_at.clone(),
+                    restored_at: backup.restore_proof().map(|proof| proof.at),
                     error: None,
                 }
             }
@@ -96,6 +100,7 @@ pub fn list(store: &Path, target: Option<&TargetName>) -> Result<Vec<ListedBacku
                 stored_bytes: 0,
                 databases: Vec::new(),
                 verified_at: None,
+                restored_at: None,
                 error: Some(error.to_string()),
             },
         });
@@ -103,7 +108,8 @@ pub fn list(store: &Path, target: Option<&TargetName>) -> Result<Vec<ListedBacku
     Ok(listed)
 }
 
-/// Verifies backups: their hashes, and with `restore_test` also everything that a new backup must pass.
+/// Verifies backups: their hashes, and with `restore_test` also everything that a new backup must pass; dumps are restored
+/// into a scratch container, compared and asked.
 ///
 /// # Errors
 /// When the store can't be read, the scratch space can't be written, or on cancellation. A backup that does not verify
@@ -113,7 +119,7 @@ pub fn verify(
     store: &Path,
     target: Option<&TargetName>,
     backup: Option<&BackupId>,
-    restore_test: bool,
+    restore_test: Option<&RestoreTest>,
 ) -> Result<Vec<VerifiedBackup>, OperationError> {
     let what = format!("verify {}", store.display());
     let opened = Store::open(store).during(what.as_str())?;
@@ -137,12 +143,12 @@ fn verify_one(
     context: &Context,
     store: &Store,
     backup: &Backup,
-    restore_test: bool,
+    restore_test: Option<&RestoreTest>,
 ) -> Result<Vec<String>, ArchiveError> {
-    if !restore_test {
+    let Some(test) = restore_test else {
         backup.verify_hashes(&context.cancel)?;
         return Ok(vec!["hashes".to_owned()]);
-    }
+    };
     let observer = context.observer.as_ref();
     let scratch = store.scratch()?;
     // One database after the other is taken out there.
@@ -152,7 +158,11 @@ fn verify_one(
     let mut check = check_payload(Judged::Backup, &context.cancel, observer);
     let checked = backup.verify(scratch.path(), &mut check, &context.cancel, observer)?;
     let kinds = backup.manifest().payloads.iter().map(|payload| payload.kind);
-    Ok(common_rungs(kinds.zip(checked.iter().map(|checked| &checked.rungs[..]))))
+    let mut rungs = common_rungs(kinds.zip(checked.iter().map(|checked| &checked.rungs[..])));
+    if is_dump(backup) {
+        rungs.extend(prove(context, test, backup)?);
+    }
+    Ok(rungs)
 }
 
 /// Whether it is the backup that is wrong, or can't be read.

@@ -1,9 +1,8 @@
 //! What a payload must pass to count: the glue between the archive, which reads bytes back, and the database that
 //! judges them.
 
-use std::path::Path;
-
-use crate::archive::{Checked, Payload, PayloadKind};
+use super::prove::read_whole;
+use crate::archive::{Checked, Content, Payload, PayloadKind};
 use crate::database::sqlite::{self, SqliteError};
 use crate::failure::{Failure, FailureKind};
 use crate::progress::{Cancel, Observer};
@@ -22,9 +21,9 @@ pub(super) fn check_payload<'a>(
     judged: Judged,
     cancel: &'a Cancel,
     observer: &'a dyn Observer,
-) -> impl FnMut(&Payload, &Path) -> Result<Checked, Box<dyn Failure + Send + Sync>> + 'a {
-    move |payload, content| match payload.kind {
-        PayloadKind::Sqlite => {
+) -> impl FnMut(&Payload, Content<'_>) -> Result<Checked, Box<dyn Failure + Send + Sync>> + 'a {
+    move |payload, content| match (payload.kind, content) {
+        (PayloadKind::Sqlite, Content::File(content)) => {
             let validation = sqlite::validate(content, cancel, observer).map_err(|error| match (error, judged) {
                 (SqliteError::Corrupt { findings, .. }, Judged::Source) => {
                     boxed(SqliteError::Corrupt { path: payload.source.clone(), findings })
@@ -36,7 +35,10 @@ pub(super) fn check_payload<'a>(
             Ok(Checked { rungs: validation.rungs, facts })
         }
         // Its rungs (hashes, a full parse) are climbed by the archive itself.
-        PayloadKind::Files => Ok(Checked { rungs: Vec::new(), facts: serde_json::Value::Null }),
+        (_, content @ Content::Stream(_)) => read_whole(content),
+        (PayloadKind::Files | PayloadKind::Dump, Content::File(_)) => {
+            Ok(Checked { rungs: Vec::new(), facts: serde_json::Value::Null })
+        }
     }
 }
 
@@ -64,14 +66,14 @@ impl Failure for Unsound {
     }
 }
 
-fn boxed<E: Failure + Send + Sync + 'static>(error: E) -> Box<dyn Failure + Send + Sync> {
+pub(super) fn boxed<E: Failure + Send + Sync + 'static>(error: E) -> Box<dyn Failure + Send + Sync> {
     Box::new(error)
 }
 
 /// The rungs that every payload of its kind climbed, in the order of the first: a tree has others than a database.
 pub(super) fn common_rungs<'a>(all: impl Iterator<Item = (PayloadKind, &'a [String])> + Clone) -> Vec<String> {
     let mut common: Vec<String> = Vec::new();
-    for kind in [PayloadKind::Sqlite, PayloadKind::Files] {
+    for kind in [PayloadKind::Sqlite, PayloadKind::Dump, PayloadKind::Files] {
         let mut of_kind = all.clone().filter(|(of, _)| *of == kind).map(|(_, rungs)| rungs);
         let Some(first) = of_kind.next() else { continue };
         let rest: Vec<&[String]> = of_kind.collect();

@@ -11,9 +11,20 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 /// # Errors
 /// Those of poll(2); an interruption by a signal is no error, the wait goes on.
 pub fn readable(fds: &[BorrowedFd<'_>], until: Instant) -> std::io::Result<Vec<usize>> {
+    polled(|| fds.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect(), until)
+}
+
+/// The same, where the first (index 0) is to become writable, and the `others` (from index 1) readable.
+pub(crate) fn writable(fd: BorrowedFd<'_>, others: &[BorrowedFd<'_>], until: Instant) -> std::io::Result<Vec<usize>> {
+    let first = || PollFd::from_borrowed_fd(fd, PollFlags::OUT);
+    let rest = || others.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN));
+    polled(|| std::iter::once(first()).chain(rest()).collect(), until)
+}
+
+fn polled<'a>(descriptors: impl Fn() -> Vec<PollFd<'a>>, until: Instant) -> std::io::Result<Vec<usize>> {
     loop {
         let left = until.saturating_duration_since(Instant::now());
-        let mut polls: Vec<PollFd<'_>> = fds.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
+        let mut polls = descriptors();
         match poll(&mut polls, Some(&timespec(left))) {
             Ok(0) if until > Instant::now() => {}
             Ok(_) => {

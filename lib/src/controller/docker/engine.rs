@@ -2,21 +2,30 @@
 //!
 //! What is asked of the engine is all that a filtering proxy must let through: `GET /version`, `/events`,
 //! `/containers/json`, `/containers/ID/json`, `/containers/ID/logs`, and `POST /containers/ID/stop`, `start`,
-//! `unpause`, `update`.
+//! `unpause`, `update`. For dumps also `POST /containers/ID/exec`, `/exec/ID/start`, `GET /exec/ID/json`; for a restore
+//! test `GET /images/NAME/json`, `POST /containers/create`, `DELETE /containers/ID`.
 
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bollard::container::LogOutput;
 use bollard::errors::Error;
-use bollard::models::{ContainerInspectResponse, ContainerSummary, ContainerUpdateBody, EventMessage};
-use bollard::query_parameters::{EventsOptions, ListContainersOptions, LogsOptions, StopContainerOptions};
+use bollard::exec::{StartExecOptions, StartExecResults};
+use bollard::models::{
+    ContainerCreateBody, ContainerInspectResponse, ContainerSummary, ContainerUpdateBody, EventMessage, ExecConfig,
+    ExecInspectResponse,
+};
+use bollard::query_parameters::{
+    CreateContainerOptions, EventsOptions, ListContainersOptions, LogsOptions, RemoveContainerOptions,
+    StopContainerOptions,
+};
 use bollard::{API_DEFAULT_VERSION, Docker};
 use futures_core::Stream;
 use tokio::task::JoinHandle;
 
+use super::exec::Program;
 use crate::controller::spec::Endpoint;
 use crate::controller::worker::{TimedOut, Worker};
 use crate::failure::with_causes;
@@ -29,6 +38,8 @@ const CALL_MAX: Duration = Duration::from_secs(10);
 const START_MAX: Duration = Duration::from_secs(120);
 /// The client's own bound is that of a stop, which the engine answers when the container has ended.
 const CLIENT_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+/// The engine sends at most 32 KiB at a time.
+const EXEC_BUFFER: usize = 64 << 10;
 /// A log that is read for readiness is not longer.
 const LOG_LINES_MAX: usize = 10_000;
 
@@ -147,6 +158,90 @@ impl Engine {
         self.call("a change of the restart policy", CALL_MAX, async move { docker.update_container(&id, change).await })
     }
 
+    /// Prepares a program; it is not started yet.
+    pub(super) fn exec_create(&self, id: &str, program: &Program) -> Result<String, EngineError> {
+        let (docker, id) = (self.docker.clone(), id.to_owned());
+        let config = ExecConfig {
+            cmd: Some(program.argv.clone()),
+            user: program.user.clone(),
+            env: (!program.env.is_empty()).then(|| program.env.clone()),
+            attach_stdin: Some(true),
+            attach_stdout: Some(true),
+            attach_stderr: Some(true),
+            tty: Some(false),
+            ..Default::default()
+        };
+        self.call("a program", CALL_MAX, async move { docker.create_exec(&id, config).await.map(|made| made.id) })
+    }
+
+    pub(super) fn exec_start(&self, exec: &str) -> Result<StartExecResults, EngineError> {
+        let (docker, exec) = (self.docker.clone(), exec.to_owned());
+        let options = StartExecOptions { detach: false, tty: false, output_capacity: Some(EXEC_BUFFER) };
+        self.call("the start of a program", START_MAX, async move { docker.start_exec(&exec, Some(options)).await })
+    }
+
+    pub(super) fn exec_inspect(&self, exec: &str) -> Result<ExecInspectResponse, EngineError> {
+        let (docker, exec) = (self.docker.clone(), exec.to_owned());
+        self.call("the look at a program", CALL_MAX, async move { docker.inspect_exec(&exec).await })
+    }
+
+    /// The exit code of a program whose output has ended. The engine may learn of its end a moment later.
+    pub(super) async fn exec_code(&self, container: &str, exec: &str) -> Result<i64, Error> {
+        let at = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().saturating_sub(CALL_MAX).as_secs();
+        let look = || async { tokio::time::timeout(CALL_MAX, self.docker.inspect_exec(exec)).await.map_err(late)? };
+        let mut found = look().await?;
+        if found.running == Some(true) {
+            let filters = [("type", "container"), ("container", container), ("event", "exec_die")];
+            let filters = filters.map(|(name, value)| (name.to_owned(), vec![value.to_owned()])).into();
+            let options = EventsOptions { since: Some(at.to_string()), until: None, filters: Some(filters) };
+            let mut events = Box::pin(self.docker.events(Some(options)));
+            let told = async {
+                while let Some(event) = next(&mut events).await {
+                    let attributes = event?.actor.and_then(|actor| actor.attributes).unwrap_or_default();
+                    if attributes.get("execID").is_some_and(|id| id == exec) {
+                        break;
+                    }
+                }
+                Ok::<_, Error>(())
+            };
+            tokio::time::timeout(CALL_MAX, told).await.map_err(late)??;
+            found = look().await?;
+        }
+        match (found.running, found.exit_code) {
+            (Some(false), Some(code)) => Ok(code),
+            _ => Err(late("the engine does not say how the program ended")),
+        }
+    }
+
+    pub(super) fn has_image(&self, name: &str) -> Result<(), EngineError> {
+        let (docker, name) = (self.docker.clone(), name.to_owned());
+        self.call("the look at an image", CALL_MAX, async move { docker.inspect_image(&name).await.map(drop) })
+    }
+
+    /// Makes a container; it is not started yet.
+    pub(super) fn create(&self, name: &str, body: ContainerCreateBody) -> Result<String, EngineError> {
+        let docker = self.docker.clone();
+        let options = CreateContainerOptions { name: Some(name.to_owned()), ..Default::default() };
+        self.call("a new container", START_MAX, async move {
+            docker.create_container(Some(options), body).await.map(|made| made.id)
+        })
+    }
+
+    /// Removes a container of our own, running or not, with the volumes that nobody named.
+    pub(super) fn remove(&self, id: &str) -> Result<(), EngineError> {
+        let (docker, id) = (self.docker.clone(), id.to_owned());
+        let options = RemoveContainerOptions { force: true, v: true, ..Default::default() };
+        self.call(
+            "the removal of a container",
+            START_MAX,
+            async move { docker.remove_container(&id, Some(options)).await },
+        )
+    }
+
+    pub(super) fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+        self.worker.spawn(future)
+    }
+
     /// The last lines of the log since `since` (seconds since 1970).
     pub(super) fn log(&self, id: &str, since: i32, lines_max: usize) -> Result<Vec<String>, EngineError> {
         let options = LogsOptions {
@@ -213,14 +308,18 @@ impl Engine {
     }
 }
 
+fn late(why: impl ToString) -> Error {
+    Error::from(std::io::Error::other(why.to_string()))
+}
+
 /// No status of HTTP's: what is refused for being another engine.
 pub(super) const PODMAN: u16 = 0;
 
-async fn next<S: Stream + ?Sized>(stream: &mut Pin<Box<S>>) -> Option<S::Item> {
+pub(super) async fn next<S: Stream + ?Sized>(stream: &mut Pin<Box<S>>) -> Option<S::Item> {
     poll_fn(|context| stream.as_mut().poll_next(context)).await
 }
 
-fn translated(error: Error) -> EngineError {
+pub(super) fn translated(error: Error) -> EngineError {
     match error {
         Error::DockerResponseServerError { status_code, message } => {
             EngineError::Refused { status: status_code, message: message.trim().to_owned() }

@@ -12,8 +12,10 @@
 mod audit;
 mod compose;
 mod engine;
+mod exec;
 mod inspected;
 mod listing;
+mod scratch;
 mod watch;
 
 use std::os::fd::AsFd;
@@ -24,8 +26,10 @@ use std::time::{Duration, Instant, SystemTime};
 use bollard::models::{ContainerUpdateBody, RestartPolicy as Policy, RestartPolicyNameEnum};
 
 use self::engine::{Engine, EngineError};
+pub(crate) use self::exec::{Ended, Exec, ExecError, Inside, Program};
 use self::inspected::Inspected;
 pub use self::listing::{Container, Mount, containers, variables};
+pub(crate) use self::scratch::Scratch;
 use self::watch::Watch;
 use crate::controller::cgroup::{self, Hierarchies};
 use crate::controller::main_process::signal_main;
@@ -120,6 +124,11 @@ impl DockerContainer {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.spec.name
+    }
+
+    /// The container as a place where programs run.
+    pub(crate) fn inside(&self) -> Inside {
+        Inside { engine: self.engine.clone(), id: self.spec.id.clone(), label: self.label() }
     }
 
     fn memory(&self) -> MutexGuard<'_, Memory> {

@@ -2,15 +2,48 @@
 //!
 //! Nothing here has a secret in it: a [`SecretSource`] says where one is found. It is read at the moment of its use.
 
+mod dump;
+mod error;
 mod kind;
+mod mysql;
+mod postgres;
+mod redis;
+mod resolve;
 mod secret;
+mod secret_file;
+mod session;
 mod spec;
 
+pub(crate) use dump::{DumpFacts, Looked, Part, PartOf, ServerEngine};
+pub use error::ServerError;
 pub use kind::EngineKind;
+pub(crate) use mysql::Mysql;
+pub(crate) use postgres::Postgres;
+pub(crate) use redis::Redis;
+pub(crate) use resolve::open_session;
 pub use secret::{SecretName, SecretSource, VariableName};
+pub(crate) use secret_file::SecretFile;
+pub(crate) use session::{Secret, Session};
 pub use spec::{Compression, DatabaseName, Databases, ServerSpec, UserName, ValidationQuery};
 
 use crate::failure::{Failure, FailureKind};
+
+/// What is done with a server of this kind.
+///
+/// # Errors
+/// [`ServerError::Refused`] for those that are not supported yet.
+pub(crate) fn engine_of(kind: EngineKind) -> Result<Box<dyn ServerEngine>, ServerError> {
+    match kind {
+        EngineKind::Mysql => Ok(Box::new(Mysql)),
+        EngineKind::Postgres => Ok(Box::new(Postgres)),
+        EngineKind::Redis => Ok(Box::new(Redis)),
+        other => Err(ServerError::Refused {
+            reason: format!("{} is not supported yet", other.title()),
+            kind: FailureKind::Usage,
+            hint: None,
+        }),
+    }
+}
 
 /// A word of a configuration or a label that can't be used, and what could stand in its place.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

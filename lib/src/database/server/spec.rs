@@ -47,6 +47,17 @@ pub enum Databases {
     Named(Vec<DatabaseName>),
 }
 
+impl Databases {
+    /// The named ones; `None`: all.
+    #[must_use]
+    pub fn named(&self) -> Option<&[DatabaseName]> {
+        match self {
+            Self::All => None,
+            Self::Named(names) => Some(names),
+        }
+    }
+}
+
 /// How a dump is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Compression {
@@ -95,7 +106,7 @@ impl fmt::Display for Compression {
 /// A question to the restored databases of a scratch server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ValidationQuery {
-    /// The database it is asked of; `None`: the first of the backup.
+    /// The database it is asked of; `None`: the first of the backup that has tables.
     pub database: Option<DatabaseName>,
     /// One statement in the engine's own language.
     pub statement: String,

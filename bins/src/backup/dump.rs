@@ -1,0 +1,131 @@
+//! Dumps of servers: taken, and loaded.
+
+use std::fmt::Write;
+use std::path::PathBuf;
+
+use svckit::controller::ContainerSpec;
+use svckit::database::server::{Databases, EngineKind, ServerSpec};
+use svckit::lock::Wait;
+use svckit::operation::{self, DumpReport, DumpRequest, LoadReport, LoadRequest};
+
+use crate::app::App;
+use crate::cli::backup::{BackupArgs, RestoreArgs};
+use crate::error::ToolError;
+use crate::exit::Outcome;
+use crate::{dirs, render, service};
+
+pub(super) fn dump(app: &App, args: &BackupArgs, engine: EngineKind) -> Result<Outcome, ToolError> {
+    let store = args.to.clone().ok_or_else(super::run::no_store)?;
+    let databases = match args.server.database.as_slice() {
+        [] => Databases::All,
+        names => Databases::Named(names.to_vec()),
+    };
+    let server = ServerSpec {
+        databases,
+        user: args.login.user.clone(),
+        secret: args.login.secret(),
+        compression: args.server.compression.unwrap_or_default(),
+        ..ServerSpec::new(engine)
+    };
+    let request = DumpRequest {
+        container: container(app, args.service.container.as_deref())?,
+        server,
+        store: service::absolute(&store)?,
+        name: args.name.clone(),
+        credentials: dirs::credentials(),
+        wait: args.stop.wait.map_or(Wait::No, Wait::AtMost),
+        dry_run: args.dry_run,
+    };
+    let report = operation::dump(&app.context()?, &request)?;
+    app.output.result(Outcome::Done, &report, || dump_text(&report))?;
+    Ok(Outcome::Done)
+}
+
+fn container(app: &App, name: Option<&str>) -> Result<ContainerSpec, ToolError> {
+    let name = name.ok_or_else(|| ToolError::usage("no container was named", "add --container NAME"))?;
+    Ok(ContainerSpec::named(name, dirs::discovery(app.config.as_deref())?.engine().clone()))
+}
+
+/// What a dump did, for people.
+fn dump_text(report: &DumpReport) -> String {
+    let mut text = String::new();
+    // Writing to a String can't fail.
+    match (&report.backup, &report.path) {
+        (Some(backup), Some(path)) => {
+            let _infallible =
+                writeln!(text, "{} {backup}: verified, in {}", report.target, render::path(path.as_ref()));
+            let sizes = (render::bytes(report.content_bytes), render::bytes(report.stored_bytes));
+            let _infallible = writeln!(text, "  {} in {} of the store, dumped hot", sizes.0, sizes.1);
+            let _infallible = writeln!(text, "  verified by: {}", report.rungs.join(", "));
+        }
+        _ => {
+            let _infallible = writeln!(text, "{}: would be dumped", report.target);
+        }
+    }
+    let server = format!("{} {} in {}", report.engine, report.server_version, report.container);
+    let _infallible = writeln!(text, "  server: {}", render::one_line(&server));
+    for database in &report.databases {
+        let name = render::one_line(&database.name);
+        let _infallible = match report.backup {
+            Some(_) => writeln!(text, "  database: {name} ({} tables, {} rows)", database.tables, database.rows),
+            None => writeln!(text, "  database: {name}"),
+        };
+    }
+    for step in report.plan.iter().filter(|_| report.backup.is_none()) {
+        let _infallible = writeln!(text, "  would: {}", render::one_line(step));
+    }
+    for notice in &report.notices {
+        let _infallible = writeln!(text, "  note: {}", render::one_line(notice));
+    }
+    text
+}
+
+pub(super) fn load(app: &App, args: &RestoreArgs) -> Result<Outcome, ToolError> {
+    let request = LoadRequest {
+        store: service::absolute(&args.from)?,
+        target: args.target.clone(),
+        backup: args.backup.clone(),
+        container: container(app, args.service.container.as_deref())?,
+        user: args.login.user.clone(),
+        secret: args.login.secret(),
+        credentials: dirs::credentials(),
+        overwrite: args.overwrite,
+        keep: !args.discard,
+        wait: args.stop.wait.map_or(Wait::No, Wait::AtMost),
+        dry_run: args.dry_run,
+    };
+    let report = operation::load(&app.context()?, &request)?;
+    app.output.result(Outcome::Done, &report, || load_text(&report, args.dry_run))?;
+    Ok(Outcome::Done)
+}
+
+fn load_text(report: &LoadReport, would: bool) -> String {
+    let mut text = String::new();
+    let end = if would { "would be restored" } else { "restored" };
+    let _infallible = writeln!(text, "{} {}: {end} into {}", report.target, report.backup, report.container);
+    for part in &report.loaded {
+        let _infallible = writeln!(text, "  loaded: {part}");
+    }
+    if !report.rungs.is_empty() {
+        let _infallible = writeln!(text, "  compared: {}", report.rungs.join(", "));
+    }
+    for name in report.replaced.iter().filter(|_| !would) {
+        let _infallible = writeln!(text, "  replaced: {}", render::one_line(name));
+    }
+    if let Some((target, id)) = &report.kept {
+        let _infallible = writeln!(text, "  what was there is backup {id} of {target}");
+    }
+    for step in report.plan.iter().filter(|_| would) {
+        let _infallible = writeln!(text, "  would: {}", render::one_line(step));
+    }
+    for notice in &report.notices {
+        let _infallible = writeln!(text, "  note: {}", render::one_line(notice));
+    }
+    text
+}
+
+/// The path of a restore that goes to files.
+pub(super) fn to_path(args: &RestoreArgs) -> Result<PathBuf, ToolError> {
+    let to = args.to.as_deref();
+    service::absolute(to.ok_or_else(|| ToolError::usage("no place was named", "add --to PATH, or --container NAME"))?)
+}

@@ -1,0 +1,213 @@
+//! What can go wrong with a server's databases and the programs that dump and load them.
+
+use std::path::PathBuf;
+
+use super::Secret;
+use crate::controller::docker::{Ended, ExecError};
+use crate::failure::{Failure, FailureKind, hint_of_io};
+
+/// Why a dump, a load or a look at a server failed. No variant holds a password: what programs say is cleared of it.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// A program could not be run, or its end could not be learnt.
+    #[error("can't {action} in {place}: {reason}")]
+    NotRun {
+        /// What was attempted: `dump the databases`.
+        action: String,
+        /// Where: `container db`.
+        place: String,
+        /// Why not.
+        reason: String,
+    },
+    /// The caller asked for the end.
+    #[error("{action} in {place} was cancelled")]
+    Cancelled {
+        /// What went on.
+        action: String,
+        /// Where.
+        place: String,
+    },
+    /// A program is not where it was looked for.
+    #[error("can't {action} in {place}: it has none of {programs}")]
+    NoProgram {
+        /// What was attempted.
+        action: String,
+        /// Where.
+        place: String,
+        /// What was looked for.
+        programs: String,
+    },
+    /// The server does not let us in.
+    #[error("can't {action} in {place}: the server refuses user {user}: {said}")]
+    Denied {
+        /// What was attempted.
+        action: String,
+        /// Where.
+        place: String,
+        /// As whom.
+        user: String,
+        /// What the program said.
+        said: String,
+    },
+    /// A program failed.
+    #[error("can't {action} in {place}: {program} ended with {code}: {said}")]
+    Failed {
+        /// What was attempted.
+        action: String,
+        /// Where.
+        place: String,
+        /// The program.
+        program: String,
+        /// Its exit code.
+        code: i64,
+        /// The end of what it said.
+        said: String,
+    },
+    /// A dump that ended early, whatever its program said.
+    #[error("the dump of {what} is not complete: {reason}")]
+    Incomplete {
+        /// What was dumped.
+        what: String,
+        /// What is missing.
+        reason: String,
+    },
+    /// A copy is not what was dumped.
+    #[error("{what} restored is not what was dumped: {}", differences.join("; "))]
+    Differs {
+        /// What was restored.
+        what: String,
+        /// How.
+        differences: Vec<String>,
+    },
+    /// There is no such database, or there is one where there must be none.
+    #[error("{reason}")]
+    Refused {
+        /// Why.
+        reason: String,
+        /// Which kind of answer it is.
+        kind: FailureKind,
+        /// What to do.
+        hint: Option<String>,
+    },
+    /// A password could not be found, or its file can't be trusted.
+    #[error("can't read the password from {}: {reason}", source_path.display())]
+    Secret {
+        /// Where it was looked for.
+        source_path: PathBuf,
+        /// Why not.
+        reason: String,
+        /// Whether it is a matter of rights.
+        kind: FailureKind,
+    },
+    /// The system refused something of our own.
+    #[error("can't {action}: {error}")]
+    Io {
+        /// What was attempted.
+        action: String,
+        /// What happened.
+        error: std::io::Error,
+    },
+}
+
+impl ServerError {
+    /// An I/O error of our own.
+    pub(super) fn io(action: &str) -> impl FnOnce(std::io::Error) -> Self + '_ {
+        move |error| Self::Io { action: action.to_owned(), error }
+    }
+
+    /// A name that the server has, and that we can't handle.
+    pub(super) fn word(error: super::WordError) -> Self {
+        Self::Refused { reason: error.to_string(), kind: FailureKind::Failed, hint: None }
+    }
+}
+
+/// What is attempted, where, and as whom: what every message of it begins with.
+#[derive(Debug, Clone)]
+pub(super) struct Attempt<'a> {
+    pub(super) action: &'a str,
+    pub(super) place: &'a str,
+    pub(super) user: Option<&'a str>,
+    pub(super) secret: Option<&'a Secret>,
+}
+
+/// What servers say to whom they don't know, in their programs' words.
+const DENIALS: &[&str] = &[
+    "Access denied",
+    "authentication failed",
+    "no password supplied",
+    "fe_sendauth",
+    "WRONGPASS",
+    "NOAUTH",
+    "AUTH failed",
+    "Authentication required",
+    "unauthorized",
+];
+
+impl Attempt<'_> {
+    pub(super) fn exec(&self, error: ExecError) -> ServerError {
+        let (action, place) = (self.action.to_owned(), self.place.to_owned());
+        match error {
+            ExecError::Cancelled => ServerError::Cancelled { action, place },
+            ExecError::NoProgram { program } => ServerError::NoProgram { action, place, programs: program },
+            other => ServerError::NotRun { action, place, reason: other.to_string() },
+        }
+    }
+
+    /// Nothing but 0 is a success.
+    pub(super) fn ended(&self, program: &str, ended: &Ended) -> Result<(), ServerError> {
+        if ended.code == 0 {
+            return Ok(());
+        }
+        let said = match self.secret {
+            Some(secret) => secret.cleared(&ended.said),
+            None => ended.said.clone(),
+        };
+        let said = if said.is_empty() { "it said nothing".to_owned() } else { last_lines(&said) };
+        let (action, place) = (self.action.to_owned(), self.place.to_owned());
+        if DENIALS.iter().any(|denial| said.contains(denial)) {
+            let user = self.user.unwrap_or("(none)").to_owned();
+            return Err(ServerError::Denied { action, place, user, said });
+        }
+        Err(ServerError::Failed { action, place, program: program.to_owned(), code: ended.code, said })
+    }
+}
+
+/// A message is read in one line.
+fn last_lines(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    lines[lines.len().saturating_sub(4)..].join("; ")
+}
+
+impl Failure for ServerError {
+    fn kind(&self) -> FailureKind {
+        match self {
+            Self::Denied { .. } => FailureKind::Permission,
+            Self::Refused { kind, .. } | Self::Secret { kind, .. } => *kind,
+            Self::Differs { .. } => FailureKind::Unverified,
+            Self::NotRun { .. }
+            | Self::Cancelled { .. }
+            | Self::NoProgram { .. }
+            | Self::Failed { .. }
+            | Self::Incomplete { .. }
+            | Self::Io { .. } => FailureKind::Failed,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        let text = match self {
+            Self::Denied { .. } => {
+                "name the user and where the password is: --user, and --password-file, --password-env, --docker-secret \
+                 or --credential"
+            }
+            Self::NoProgram { .. } => "check --engine; the programs of the server's own image are used",
+            Self::Failed { code: 137, .. } => {
+                "the program was killed: by the end of the container, or for want of memory"
+            }
+            Self::Secret { .. } => "make it a file that only you or root can read: chmod 600",
+            Self::Refused { hint, .. } => return hint.clone(),
+            Self::Io { error, .. } => return hint_of_io(error),
+            _ => return None,
+        };
+        Some(text.to_owned())
+    }
+}

@@ -1,0 +1,485 @@
+//! Reads what mysqldump writes, while it passes: how many rows each table has, which definitions there are, and whether
+//! the end is the dump's own. What it counts is exactly what is in the dump, of the dump's own instant.
+//!
+//! It is a lexer, no parser: it tells strings, names and comments from the rest, and statements from each other. What it
+//! does not understand it counts the same way in a dump of a restored copy.
+
+use std::collections::BTreeMap;
+
+use super::super::dump::DatabaseFacts;
+
+/// So much of a statement is looked at to tell what it is.
+const HEAD_MAX: usize = 4096;
+
+const DELIMITER: &[u8] = b"DELIMITER ";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum In {
+    Code,
+    Quoted(u8),
+    /// From `--` or `#` to the end of the line.
+    Line,
+    /// From `/*` to `*/`, unless `!` follows: that is code.
+    Block,
+}
+
+/// The state between two bytes.
+#[derive(Debug)]
+pub(super) struct Scan {
+    state: In,
+    escaped: bool,
+    /// The last bytes of code, the newest lowest.
+    recent: u64,
+    head: Vec<u8>,
+    sum: Sum,
+    delimiter: Vec<u8>,
+    depth: u32,
+    /// The table whose rows follow.
+    rows_of: Option<String>,
+    row: Sum,
+    line: Vec<u8>,
+    last_comment: String,
+    database: String,
+    found: BTreeMap<String, DatabaseFacts>,
+    sums: BTreeMap<String, u64>,
+    row_sums: BTreeMap<(String, String), u64>,
+    position: Option<String>,
+}
+
+/// FNV-1a, 64 bits.
+#[derive(Debug, Clone, Copy)]
+struct Sum(u64);
+
+impl Sum {
+    const NEW: Self = Self(0xcbf2_9ce4_8422_2325);
+    fn add(&mut self, byte: u8) {
+        self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    }
+    /// Spread, so that a sum of many tells one changed bit.
+    fn end(self) -> u64 {
+        let mixed = (self.0 ^ (self.0 >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+        mixed ^ (mixed >> 33)
+    }
+}
+
+/// What a whole dump has.
+#[derive(Debug, PartialEq)]
+pub(super) struct Scanned {
+    pub(super) databases: BTreeMap<String, DatabaseFacts>,
+    /// Where the binary log stood.
+    pub(super) position: Option<String>,
+    /// Whether its last line says that it is complete.
+    pub(super) is_complete: bool,
+}
+
+impl Default for Scan {
+    fn default() -> Self {
+        Self {
+            state: In::Code,
+            escaped: false,
+            recent: 0,
+            head: Vec::new(),
+            sum: Sum::NEW,
+            delimiter: b";".to_vec(),
+            depth: 0,
+            rows_of: None,
+            row: Sum::NEW,
+            line: Vec::new(),
+            last_comment: String::new(),
+            database: String::new(),
+            found: BTreeMap::new(),
+            sums: BTreeMap::new(),
+            row_sums: BTreeMap::new(),
+            position: None,
+        }
+    }
+}
+
+impl Scan {
+    pub(super) fn feed(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.byte(byte);
+        }
+    }
+
+    pub(super) fn finish(mut self) -> Scanned {
+        if self.state == In::Line {
+            self.end_comment();
+        }
+        for (name, facts) in &mut self.found {
+            facts.definitions_sum = format!("{:016x}", self.sums.get(name).copied().unwrap_or(0));
+            for (table, of_table) in &mut facts.tables {
+                let sum = self.row_sums.get(&(name.clone(), table.clone())).copied().unwrap_or(0);
+                of_table.rows_sum = Some(format!("{sum:016x}"));
+            }
+        }
+        let ends_between = self.head.iter().all(u8::is_ascii_whitespace) && matches!(self.state, In::Code | In::Line);
+        Scanned {
+            databases: self.found,
+            position: self.position,
+            is_complete: ends_between && self.last_comment.starts_with("-- Dump completed"),
+        }
+    }
+
+    fn byte(&mut self, byte: u8) {
+        match self.state {
+            In::Line => {
+                if byte == b'\n' {
+                    self.end_comment();
+                    self.state = In::Code;
+                } else if self.line.len() < HEAD_MAX {
+                    self.line.push(byte);
+                }
+                return;
+            }
+            In::Block => {
+                self.recent = self.recent << 8 | u64::from(byte);
+                if self.recent & 0xffff == u64::from(u16::from_be_bytes(*b"*/")) {
+                    (self.state, self.recent) = (In::Code, 0);
+                }
+                return;
+            }
+            In::Quoted(quote) => {
+                self.take(byte);
+                if self.escaped {
+                    self.escaped = false;
+                } else if byte == b'\\' && quote != b'`' {
+                    self.escaped = true;
+                } else if byte == quote {
+                    // A doubled quote opens the next string at once: the same bytes are inside.
+                    (self.state, self.recent) = (In::Code, 0);
+                }
+                return;
+            }
+            In::Code => {}
+        }
+        let before = self.recent;
+        self.recent = before << 8 | u64::from(byte);
+        match byte {
+            b'\'' | b'"' | b'`' => {
+                self.take(byte);
+                self.state = In::Quoted(byte);
+            }
+            b'#' => self.begin_comment(b"#"),
+            b' ' | b'\t' | b'\n' | b'\r' if before & 0xffff == u64::from(u16::from_be_bytes(*b"--")) => {
+                self.untake(2);
+                self.begin_comment(b"-- ");
+                if byte == b'\n' {
+                    self.byte(byte);
+                }
+            }
+            // What follows `/*` decides: `!` and `M!` are code.
+            _ if before & 0xffff == u64::from(u16::from_be_bytes(*b"/*")) && !matches!(byte, b'!' | b'M') => {
+                self.untake(2);
+                self.state = In::Block;
+                self.recent = u64::from(byte);
+            }
+            b'\n' if self.head.starts_with(DELIMITER) => {
+                self.delimiter = self.head[DELIMITER.len()..].trim_ascii().to_vec();
+                self.reset();
+            }
+            _ => self.code(byte),
+        }
+    }
+
+    fn code(&mut self, byte: u8) {
+        match byte {
+            b'(' => {
+                if self.depth == 0 && self.rows_of.is_none() {
+                    self.rows_of = self.table_of_rows();
+                }
+                self.depth += 1;
+                if self.depth == 1 {
+                    self.row = Sum::NEW;
+                }
+                self.take(byte);
+                return;
+            }
+            b')' => {
+                self.take(byte);
+                self.depth = self.depth.saturating_sub(1);
+                if self.depth == 0
+                    && let Some(table) = self.rows_of.clone()
+                {
+                    let of = self.found.entry(self.database.clone()).or_default();
+                    of.tables.entry(table.clone()).or_default().rows += 1;
+                    let sum = self.row_sums.entry((self.database.clone(), table)).or_default();
+                    *sum = sum.wrapping_add(self.row.end());
+                }
+                return;
+            }
+            _ => self.take(byte),
+        }
+        // The client's own command, to the end of its line, names the next delimiter.
+        let is_command = self.head.len() < 64 && self.head.starts_with(DELIMITER);
+        if self.delimiter.last() == Some(&byte) && !is_command && self.ends_with_delimiter() {
+            self.untake(self.delimiter.len());
+            self.end_statement();
+        }
+    }
+
+    fn ends_with_delimiter(&self) -> bool {
+        let length = self.delimiter.len().min(8);
+        let mask = if length == 8 { u64::MAX } else { (1 << (8 * length)) - 1 };
+        let wanted = self.delimiter.iter().fold(0_u64, |all, byte| all << 8 | u64::from(*byte));
+        self.recent & mask == wanted & mask
+    }
+
+    /// One more byte of the statement.
+    fn take(&mut self, byte: u8) {
+        if self.depth > 0 && self.rows_of.is_some() {
+            self.row.add(byte);
+            return;
+        }
+        if self.head.is_empty() && byte.is_ascii_whitespace() {
+            return;
+        }
+        if self.head.len() < HEAD_MAX {
+            self.head.push(byte);
+        }
+        self.sum.add(byte);
+    }
+
+    fn untake(&mut self, count: usize) {
+        if self.head.len() < HEAD_MAX {
+            self.head.truncate(self.head.len().saturating_sub(count));
+        }
+    }
+
+    fn begin_comment(&mut self, start: &[u8]) {
+        self.state = In::Line;
+        self.line.clear();
+        self.line.extend_from_slice(start);
+    }
+
+    fn end_comment(&mut self) {
+        let line = String::from_utf8_lossy(&self.line).into_owned();
+        if let Some(position) = log_position(&line) {
+            self.position = Some(position);
+        }
+        if !line.trim().is_empty() && line.trim() != "--" {
+            self.last_comment = line;
+        }
+        self.recent = 0;
+    }
+
+    /// The table of an INSERT whose VALUES begin here.
+    fn table_of_rows(&self) -> Option<String> {
+        let head = std::str::from_utf8(&self.head).ok()?;
+        let rest = head.strip_prefix("INSERT ")?;
+        head.trim_end().ends_with("VALUES").then(|| name_after(rest, "INTO")).flatten()
+    }
+
+    fn end_statement(&mut self) {
+        let head = String::from_utf8_lossy(&self.head).into_owned();
+        let plain = without_marks(&head);
+        if let Some(name) = plain.strip_prefix("USE ") {
+            self.database = quoted_name(name).unwrap_or_default();
+            self.found.entry(self.database.clone()).or_default();
+        } else if let Some(rest) = plain.strip_prefix("CREATE ") {
+            self.definition(rest, &head);
+        }
+        self.reset();
+    }
+
+    fn definition(&mut self, rest: &str, head: &str) {
+        const KINDS: &[(&str, &str)] = &[
+            ("TABLE", "tables"),
+            ("VIEW", "views"),
+            ("TRIGGER", "triggers"),
+            ("PROCEDURE", "routines"),
+            ("FUNCTION", "routines"),
+            ("PACKAGE", "routines"),
+            ("EVENT", "events"),
+            ("SEQUENCE", "sequences"),
+            ("USER", "users"),
+            ("ROLE", "roles"),
+        ];
+        let kind = unquoted_words(rest).find_map(|word| KINDS.iter().find(|(keyword, _)| *keyword == word));
+        let Some((keyword, plural)) = kind else { return };
+        // A view comes twice: first as a stand-in for those that use it.
+        if *keyword == "VIEW" && !rest.contains("ALGORITHM") {
+            return;
+        }
+        let facts = self.found.entry(self.database.clone()).or_default();
+        *facts.definitions.entry((*plural).to_owned()).or_default() += 1;
+        if *keyword == "TABLE"
+            && let Some(name) = name_after(rest, "TABLE")
+        {
+            facts.tables.entry(name).or_default();
+        }
+        // What a table counts up to is no part of its definition.
+        let sum = match head.len() < HEAD_MAX {
+            true => {
+                let mut sum = Sum::NEW;
+                without_counter(head).bytes().for_each(|byte| sum.add(byte));
+                sum
+            }
+            false => self.sum,
+        };
+        let all = self.sums.entry(self.database.clone()).or_default();
+        *all = all.wrapping_add(sum.end());
+    }
+
+    fn reset(&mut self) {
+        self.head.clear();
+        (self.sum, self.depth, self.rows_of, self.recent) = (Sum::NEW, 0, None, 0);
+    }
+}
+
+/// `-- CHANGE MASTER TO MASTER_LOG_FILE='binlog.000002', MASTER_LOG_POS=1234;`, and SOURCE in newer ones.
+fn log_position(line: &str) -> Option<String> {
+    let rest = line.strip_prefix("-- CHANGE ")?;
+    let after = |key: &str| rest.split_once(key).map(|(_, rest)| rest);
+    let file = after("LOG_FILE='")?.split('\'').next()?;
+    let position = after("LOG_POS=")?.split(|c: char| !c.is_ascii_digit()).next()?;
+    Some(format!("{file}:{position}"))
+}
+
+/// The code without `/*!50003` and `*/`, its space collapsed.
+fn without_marks(head: &str) -> String {
+    let is_mark = |word: &&str| {
+        let digits = word.strip_prefix("/*!").or_else(|| word.strip_prefix("/*M!"));
+        !digits.is_some_and(|digits| digits.bytes().all(|b| b.is_ascii_digit())) && *word != "*/"
+    };
+    let words: Vec<&str> = head.split_whitespace().filter(is_mark).map(|word| word.trim_end_matches("*/")).collect();
+    words.join(" ")
+}
+
+/// The words outside of quotes.
+fn unquoted_words(text: &str) -> impl Iterator<Item = &str> {
+    let outside = text.split(['`', '\'', '"']).step_by(2);
+    outside.flat_map(|part| part.split(|c: char| !c.is_ascii_alphanumeric() && c != '_'))
+}
+
+fn name_after(text: &str, keyword: &str) -> Option<String> {
+    let (_, rest) = text.split_once(keyword)?;
+    let rest = rest.trim_start();
+    quoted_name(rest.strip_prefix("IF NOT EXISTS ").unwrap_or(rest))
+}
+
+/// A name in backticks, a doubled one in it being itself.
+fn quoted_name(text: &str) -> Option<String> {
+    let mut rest = text.trim_start().strip_prefix('`')?;
+    let mut name = String::new();
+    loop {
+        let (part, after) = rest.split_once('`')?;
+        name.push_str(part);
+        match after.strip_prefix('`') {
+            Some(more) => {
+                name.push('`');
+                rest = more;
+            }
+            None => return Some(name),
+        }
+    }
+}
+
+fn without_counter(head: &str) -> String {
+    const COUNTER: &str = " AUTO_INCREMENT=";
+    match head.rfind(COUNTER) {
+        None => head.to_owned(),
+        Some(at) => {
+            let rest = &head[at + COUNTER.len()..];
+            let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+            format!("{}{}", &head[..at], &rest[digits..])
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DUMP: &str = r"/*M!999999\- enable the sandbox mode */
+-- MariaDB dump 10.19
+--
+-- CHANGE MASTER TO MASTER_LOG_FILE='log.000007', MASTER_LOG_POS=385;
+/*!40101 SET NAMES utf8mb4 */;
+
+--
+-- Current Database: `sh``op`
+--
+
+CREATE DATABASE /*!32312 IF NOT EXISTS*/ `sh``op` /*!40100 DEFAULT CHARACTER SET utf8mb4 */;
+
+USE `sh``op`;
+DROP TABLE IF EXISTS `a`;
+/*!40101 SET @saved_cs_client     = @@character_set_client */;
+CREATE TABLE `a` (
+  `id` int(11) NOT NULL AUTO_INCREMENT,
+  `t` varchar(10) DEFAULT '); INSERT INTO `x` VALUES (1)',
+  PRIMARY KEY (`id`)
+) ENGINE=InnoDB AUTO_INCREMENT=17 DEFAULT CHARSET=utf8mb4;
+CREATE TABLE `empty` (`id` int);
+INSERT INTO `a` VALUES
+(1,'it\'s (one); row'),
+(2,'a ''quoted'' \\'),
+(3,NULL);
+INSERT INTO `a` (`id`, `t`) VALUES (4,'-- no comment
+'),(5,0x00FF);
+/*!50001 CREATE VIEW `v` AS SELECT
+ 1 AS `id` */;
+/*!50003 SET sql_mode              = 'STRICT' */ ;
+DELIMITER ;;
+/*!50003 CREATE*/ /*!50017 DEFINER=`root`@`localhost`*/ /*!50003 TRIGGER tr BEFORE INSERT ON a FOR EACH ROW BEGIN
+  -- don't be fooled; INSERT INTO `a` VALUES (9);
+  SET @x = 1; # nor (here
+END */;;
+CREATE DEFINER=`root`@`localhost` PROCEDURE `p`()
+BEGIN
+  SELECT 1; /* not ( this */ SELECT 2;
+END ;;
+/*!50106 CREATE*/ /*!50117 DEFINER=`root`@`localhost`*/ /*!50106 EVENT `e` ON SCHEDULE EVERY 1 DAY DO SELECT 1 */ ;;
+DELIMITER ;
+/*!50001 CREATE ALGORITHM=UNDEFINED */
+/*!50013 DEFINER=`root`@`localhost` SQL SECURITY DEFINER */
+/*!50001 VIEW `v` AS select `a`.`id` AS `id` from `a` */;
+
+-- Dump completed on 2026-11-21 18:00:00
+";
+
+    fn scanned(text: &str, step: usize) -> Scanned {
+        let mut scan = Scan::default();
+        text.as_bytes().chunks(step).for_each(|chunk| scan.feed(chunk));
+        scan.finish()
+    }
+
+    #[test]
+    fn rows_and_definitions_are_counted_whatever_strings_and_comments_say() {
+        let all = scanned(DUMP, 1 << 20);
+        assert!(all.is_complete);
+        assert_eq!(all.position.as_deref(), Some("log.000007:385"));
+        let shop = &all.databases["sh`op"];
+        let rows: Vec<(&str, u64)> = shop.tables.iter().map(|(name, table)| (name.as_str(), table.rows)).collect();
+        assert_eq!(rows, [("a", 5), ("empty", 0)]);
+        let definitions: Vec<String> = shop.definitions.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+        assert_eq!(definitions, ["1 events", "1 routines", "2 tables", "1 triggers", "1 views"]);
+        assert_eq!(scanned(DUMP, 1), all, "wherever it is cut");
+    }
+
+    #[test]
+    fn a_dump_that_ends_early_is_not_complete_wherever_it_ends() {
+        for end in (0..DUMP.len() - 45).step_by(7) {
+            assert!(!scanned(&DUMP[..end], 4096).is_complete, "{end}");
+        }
+        // The words alone prove nothing within a string or a statement.
+        assert!(!scanned("INSERT INTO `a` VALUES ('\n-- Dump completed\n", 10).is_complete);
+        assert!(!scanned("CREATE TABLE x (\n-- Dump completed\n", 10).is_complete);
+    }
+
+    #[test]
+    fn a_change_of_one_character_shows_and_an_order_or_a_counter_does_not() {
+        let was = scanned(DUMP, 4096);
+        let is = scanned(&DUMP.replace("(3,NULL)", "(3,'')"), 4096);
+        assert_eq!(was.databases["sh`op"].differences("shop", &is.databases["sh`op"]).len(), 1);
+        let other = scanned(&DUMP.replace("SELECT 2;", "SELECT 3;"), 4096);
+        assert!(was.databases["sh`op"].differences("shop", &other.databases["sh`op"])[0].contains("definitions"));
+        let same = DUMP.replace("AUTO_INCREMENT=17", "AUTO_INCREMENT=99").replace(
+            "(1,'it\\'s (one); row'),\n(2,'a ''quoted'' \\\\')",
+            "(2,'a ''quoted'' \\\\'),\n(1,'it\\'s (one); row')",
+        );
+        assert_ne!(same, DUMP);
+        assert_eq!(scanned(&same, 4096).databases, was.databases);
+    }
+}

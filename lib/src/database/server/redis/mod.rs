@@ -1,0 +1,281 @@
+//! Redis: the data set as the server sends it to a replica, one RDB file.
+//!
+//! - The password is the first line of the standard input, where redis-cli asks for one (`--askpass`).
+//! - The file's own trailer has a checksum of all of it: an end without it is none ([`rdb`]).
+//! - A server takes such a file only when it starts: a restore goes into a scratch server, whose keys are then counted.
+//!   A server that runs is given the file as it is, and restarted, by whoever runs it.
+
+mod rdb;
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read};
+
+use self::rdb::Ending;
+use super::dump::{DatabaseFacts, DumpFacts, DumpStream, Looked, Part, PartOf, ServerEngine, TableFacts};
+use super::session::scratch_dir;
+use super::{DatabaseName, EngineKind, ServerError, Session};
+use crate::controller::docker::Exec;
+use crate::failure::FailureKind;
+
+/// Redis, and what speaks its protocol.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Redis;
+
+const CLIENTS: &[&str] = &["redis-cli", "valkey-cli"];
+const SERVERS: &[&str] = &["redis-server", "valkey-server"];
+const CHECKERS: &[&str] = &["redis-check-rdb", "valkey-check-rdb"];
+const DUMPING: &str = "dump the data set";
+const BLOCK: usize = 64 << 10;
+
+/// A client's arguments for the login, and what it reads first.
+fn login(session: &Session, client: &str) -> (Vec<String>, Vec<u8>) {
+    let mut argv = vec![client.to_owned()];
+    argv.extend(session.client.iter().cloned());
+    if let Some(user) = &session.user {
+        argv.extend(["--user".to_owned(), user.clone()]);
+    }
+    let Some(secret) = &session.secret else { return (argv, Vec::new()) };
+    argv.push("--askpass".to_owned());
+    (argv, format!("{}\n", secret.reveal()).into_bytes())
+}
+
+fn ask(session: &Session, action: &str, words: &[&str]) -> Result<String, ServerError> {
+    let (client, _) = session.first_program(action, CLIENTS)?;
+    let (mut argv, input) = login(session, &client);
+    argv.push("-e".to_owned());
+    argv.extend(words.iter().map(|word| (*word).to_owned()));
+    session.answer(action, argv, &input)
+}
+
+/// `db0:keys=3,expires=1,avg_ttl=0`, a line for each database that has keys.
+fn keys(info: &str) -> BTreeMap<String, DatabaseFacts> {
+    let line = |line: &str| {
+        let (name, fields) = line.trim().split_once(':')?;
+        let keys = fields.split(',').find_map(|field| field.strip_prefix("keys="))?.parse().ok()?;
+        let tables = BTreeMap::from([("keys".to_owned(), TableFacts { rows: keys, rows_sum: None })]);
+        name.starts_with("db").then(|| (name.to_owned(), DatabaseFacts { tables, ..Default::default() }))
+    };
+    info.lines().filter_map(line).collect()
+}
+
+impl ServerEngine for Redis {
+    fn look(&self, session: &Session, wanted: Option<&[DatabaseName]>) -> Result<Looked, ServerError> {
+        const ACTION: &str = "look at the data set";
+        if wanted.is_some() {
+            return Err(ServerError::Refused {
+                reason: "Redis sends its data set as a whole".to_owned(),
+                kind: FailureKind::Usage,
+                hint: Some("leave --database out".to_owned()),
+            });
+        }
+        let (_, program) = session.first_program(ACTION, CLIENTS)?;
+        let info = ask(session, ACTION, &["INFO", "server"])?;
+        let field =
+            |name: &str| info.lines().find_map(|line| line.strip_prefix(name)).map(|value| value.trim().to_owned());
+        let version = field("redis_version:").ok_or_else(|| ServerError::NotRun {
+            action: ACTION.to_owned(),
+            place: session.place().to_owned(),
+            reason: format!("the server does not say its version: {}", info.lines().next().unwrap_or_default()),
+        })?;
+        Ok(Looked {
+            version,
+            program,
+            databases: Vec::new(),
+            with_users: false,
+            notes: Vec::new(),
+            settings: BTreeMap::new(),
+        })
+    }
+
+    fn parts(&self, _: &Looked) -> Vec<Part> {
+        vec![Part { name: "dump.rdb".to_owned(), of: PartOf::Everything }]
+    }
+
+    fn dump(&self, session: &Session, looked: &Looked, part: &Part) -> Result<Box<dyn DumpStream>, ServerError> {
+        let (client, _) = session.first_program(DUMPING, CLIENTS)?;
+        let (mut argv, input) = login(session, &client);
+        argv.extend(["--rdb", "-"].map(str::to_owned));
+        let mut exec = session.start(DUMPING, argv, &[], &input)?;
+        exec.close_input();
+        let facts = DumpFacts::of(EngineKind::Redis, looked, part);
+        let state = State::Streams(exec, Ending::default());
+        Ok(Box::new(Dumping { session: session.clone(), program: client, state, ready: Vec::new(), at: 0, facts }))
+    }
+
+    fn check(&self, _: &Session, facts: &DumpFacts, content: &mut dyn Read) -> Result<Vec<String>, ServerError> {
+        let (mut ending, mut out) = (Ending::default(), Vec::new());
+        let mut buffer = vec![0; BLOCK];
+        loop {
+            let count = content.read(&mut buffer).map_err(ServerError::io("read the dump back"))?;
+            if count == 0 {
+                break;
+            }
+            ending.feed(&buffer[..count], &mut out);
+            out.clear();
+        }
+        match ending.finish() {
+            Some(_) => Ok(vec!["its own checksum".to_owned()]),
+            None => {
+                let reason = "what was read back has not its own checksum".to_owned();
+                Err(ServerError::Incomplete { what: facts.what(), reason })
+            }
+        }
+    }
+
+    fn make_scratch(&self, scratch: &Session, _: &DumpFacts) -> Result<Session, ServerError> {
+        let mut session = Session { run_as: Some("0".to_owned()), secret: None, user: None, ..scratch.clone() };
+        let argv = ["mkdir", "-m", "0700", "--", scratch_dir()].map(str::to_owned).to_vec();
+        session.answer("make a scratch server", argv, b"")?;
+        session.client = vec!["-s".to_owned(), format!("{}/sock", scratch_dir())];
+        session.is_scratch = true;
+        Ok(session)
+    }
+
+    fn load(&self, session: &Session, _: &DumpFacts, content: &mut dyn Read) -> Result<(), ServerError> {
+        const ACTION: &str = "load the dump";
+        if !session.is_scratch {
+            return Err(not_while_it_runs());
+        }
+        let dir = scratch_dir();
+        let words = |all: &[&str]| all.iter().map(|word| (*word).to_owned()).collect::<Vec<String>>();
+        let file = format!("{dir}/dump.rdb");
+        session.feed(ACTION, words(&["cp", "--", "/dev/stdin", &file]), &[], content)?;
+        let (checker, _) = session.first_program(ACTION, CHECKERS)?;
+        session.answer(ACTION, words(&[&checker, &file]), b"")?;
+        let (server, _) = session.first_program(ACTION, SERVERS)?;
+        let socket = format!("{dir}/sock");
+        let argv =
+            words(&[&server, "--dir", dir, "--port", "0", "--unixsocket", &socket, "--save", "", "--appendonly", "no"]);
+        // It ends with its container.
+        let exec = session.start(ACTION, argv, &[], b"")?;
+        let mut said = BufReader::new(exec);
+        loop {
+            let mut line = String::new();
+            let read = said.read_line(&mut line);
+            match read {
+                Ok(0) | Err(_) => {
+                    let reason = "the server did not come up with it".to_owned();
+                    return Err(ServerError::NotRun {
+                        action: ACTION.to_owned(),
+                        place: session.place().to_owned(),
+                        reason,
+                    });
+                }
+                Ok(_) if line.contains("eady to accept connections") => break,
+                Ok(_) => {}
+            }
+        }
+        session.keep_running(said.into_inner());
+        Ok(())
+    }
+
+    fn compare(&self, session: &Session, facts: &DumpFacts) -> Result<Vec<String>, ServerError> {
+        let info = ask(session, "count the restored keys", &["INFO", "keyspace"])?;
+        let restored = keys(&info);
+        let nothing = DatabaseFacts::default();
+        let mut differences = Vec::new();
+        for (name, was) in &facts.databases {
+            let is = restored.get(name).unwrap_or(&nothing);
+            // Keys may expire, come and go around the dump: a collapse is what shows.
+            if is.rows() == 0 && was.rows() > 0 {
+                differences.push(format!("{name} has no keys, and had about {}", was.rows()));
+            }
+        }
+        match differences.is_empty() {
+            true => Ok(["parsed by redis-check-rdb", "loaded", "keys"].map(str::to_owned).to_vec()),
+            false => Err(ServerError::Differs { what: facts.what(), differences }),
+        }
+    }
+
+    fn in_the_way(&self, session: &Session, _: &DumpFacts) -> Result<Vec<String>, ServerError> {
+        match session.is_scratch {
+            true => Ok(Vec::new()),
+            false => Err(not_while_it_runs()),
+        }
+    }
+
+    fn clear(&self, _: &Session, _: &DumpFacts) -> Result<(), ServerError> {
+        Err(not_while_it_runs())
+    }
+
+    fn ask(&self, session: &Session, _: Option<&str>, statement: &str) -> Result<String, ServerError> {
+        let words: Vec<&str> = statement.split_whitespace().collect();
+        ask(session, "ask the restored data set", &words)
+    }
+}
+
+fn not_while_it_runs() -> ServerError {
+    ServerError::Refused {
+        reason: "Redis reads a dump only when it starts".to_owned(),
+        kind: FailureKind::Usage,
+        hint: Some(
+            "stop it (svc-ctl stop), take the file out (zstd -d dump.rdb.zst), put it where its dump.rdb is, and start it"
+                .to_owned(),
+        ),
+    }
+}
+
+enum State {
+    Streams(Exec, Ending),
+    /// The program's output has ended; whether it was whole.
+    Ended(Exec, bool),
+    Over,
+}
+
+struct Dumping {
+    session: Session,
+    program: String,
+    state: State,
+    ready: Vec<u8>,
+    at: usize,
+    facts: DumpFacts,
+}
+
+impl Read for Dumping {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let mut block = vec![0; BLOCK];
+        while self.at == self.ready.len() {
+            (self.at, self.ready) = (0, Vec::new());
+            let State::Streams(exec, ending) = &mut self.state else { return Ok(0) };
+            match exec.read(&mut block)? {
+                0 => {
+                    let State::Streams(exec, ending) = std::mem::replace(&mut self.state, State::Over) else {
+                        return Ok(0);
+                    };
+                    let rest = ending.finish();
+                    self.state = State::Ended(exec, rest.is_some());
+                    self.ready = rest.unwrap_or_default();
+                }
+                count => ending.feed(&block[..count], &mut self.ready),
+            }
+        }
+        let count = buffer.len().min(self.ready.len() - self.at);
+        buffer[..count].copy_from_slice(&self.ready[self.at..self.at + count]);
+        self.at += count;
+        Ok(count)
+    }
+}
+
+impl DumpStream for Dumping {
+    fn finish(self: Box<Self>) -> Result<DumpFacts, ServerError> {
+        let Self { session, program, state, mut facts, .. } = *self;
+        let (exec, is_whole) = match state {
+            State::Streams(exec, _) => (exec, false),
+            State::Ended(exec, is_whole) => (exec, is_whole),
+            State::Over => {
+                return Err(ServerError::Incomplete { what: facts.what(), reason: "it was not read".to_owned() });
+            }
+        };
+        let attempt = session.attempt(DUMPING);
+        let ended = exec.finish().map_err(|error| attempt.exec(error))?;
+        attempt.ended(&program, &ended)?;
+        if !is_whole {
+            let reason =
+                format!("{program} ended with 0, and the checksum at its end is missing or wrong: {}", ended.said);
+            return Err(ServerError::Incomplete { what: facts.what(), reason });
+        }
+        // Of about the dump's instant: the server does not say more.
+        facts.databases = keys(&ask(&session, DUMPING, &["INFO", "keyspace"])?);
+        Ok(facts)
+    }
+}

@@ -1,0 +1,88 @@
+//! MariaDB: the whole way.
+
+use svckit_testbed::stories::Story;
+
+use super::bed::{PASSWORD, Server, Writer, assert_no_scratch};
+
+pub(super) const STORIES: &[Story] = &[
+    (
+        "a MariaDB server is dumped under write load, proved by a restore, and restored elsewhere with its users",
+        whole_way,
+    ),
+    ("a restore replaces nothing that it was not asked to, and keeps what it replaces", overwrite),
+    ("one database of several is dumped alone, and one that is not there is an error", named),
+];
+
+const TRANSFER: fn(u64) -> String =
+    |n| format!("BEGIN; INSERT INTO shop.debit VALUES ({n}, -1); INSERT INTO shop.credit VALUES ({n}, 1); COMMIT;");
+
+fn whole_way() {
+    let server = Server::mysql("whole");
+    let plan = server.back_up("mysql", &["--dry-run"]).expect(0);
+    assert!(plan.stdout.contains("would be dumped") && plan.stdout.contains("users.sql"), "{plan:?}");
+    assert!(server.stored().is_empty(), "a dry run writes nothing");
+
+    let writer = Writer::start(&server, TRANSFER);
+    let report = server.back_up("mysql", &["--json"]).expect(0).json();
+    assert!(writer.finish() > 100, "there was a load");
+    assert_eq!(report["engine"], "mysql", "{report}");
+    assert!(report["position"].as_str().unwrap().contains("-bin.0"), "where the log stood: {report}");
+    assert!(report["notices"].to_string().contains("shop.plain (MyISAM)"), "{report}");
+    let rungs = report["rungs"].to_string();
+    assert!(rungs.contains("exit status") && rungs.contains("trailer") && rungs.contains("every statement"), "{rungs}");
+
+    let store = server.store().display().to_string();
+    // Of each transaction both halves or none: the copy is of one instant.
+    let query = "SELECT COUNT(*) = (SELECT COUNT(*) FROM shop.debit) AND SUM(amount) = COUNT(*) FROM shop.credit => 1";
+    let verify = ["verify", "--from", &store, "whole", "--restore", "--query", query];
+    let verified = server.svc_backup(&verify).expect(0);
+    assert!(verified.stdout.contains("every row, every definition, queries"), "{verified:?}");
+    assert_no_scratch(server.engine);
+    let listed = server.svc_backup(&["list", "--from", &store, "--json"]).expect(0).json();
+    assert!(listed["restored_at"].is_string(), "{listed}");
+    // A control: a question that has another answer fails.
+    let wrong = ["verify", "--from", &store, "--restore", "--query", "SELECT COUNT(*) FROM item => 7"];
+    let wrong = server.svc_backup(&wrong).expect(12);
+    assert!(wrong.stdout.contains("\"20000\" in place of \"7\""), "{wrong:?}");
+
+    let other = Server::mysql_empty("elsewhere", PASSWORD);
+    let restored = other.svc_backup(&["restore", "--from", &store, "whole", "--container", "elsewhere"]).expect(0);
+    assert!(restored.stdout.contains("compared: loaded, counts, every row"), "{restored:?}");
+    let count = "SELECT COUNT(*), SUM(CRC32(data)) FROM shop.item; SELECT b FROM shop.`odd ``name` ORDER BY a;
+        SELECT shop.f(1); SHOW GRANTS FOR app@'%'; SELECT COUNT(*) FROM information_schema.events;";
+    assert_eq!(other.sql(count), server.sql(count));
+}
+
+fn overwrite() {
+    let server = Server::mysql("replaced");
+    server.back_up("mysql", &[]).expect(0);
+    let store = server.store().display().to_string();
+    server.sql("DELETE FROM shop.item WHERE id > 10; INSERT INTO shop.plain VALUES (3); DROP USER app@'%';");
+    let restore = ["restore", "--from", &store, "replaced", "--container", "replaced"];
+    let refused = server.svc_backup(&restore).expect(22);
+    assert!(refused.stderr.contains("shop (7 tables)") && refused.stderr.contains("--overwrite"), "{refused:?}");
+    assert_eq!(server.sql("SELECT COUNT(*) FROM shop.item").trim(), "COUNT(*)\n10");
+    let forced = [&restore[..], &["--overwrite"]].concat();
+    let done = server.svc_backup(&forced).expect(0);
+    assert!(done.stdout.contains("of replaced.replaced"), "{done:?}");
+    assert_eq!(server.sql("SELECT COUNT(*) FROM shop.item").trim(), "COUNT(*)\n20000");
+    assert!(server.sql("SHOW GRANTS FOR app@'%'").contains("`shop`.`p`"));
+    // What was replaced comes back too.
+    let back =
+        ["restore", "--from", &store, "replaced.replaced", "--container", "replaced", "--overwrite", "--discard"];
+    server.svc_backup(&back).expect(0);
+    assert_eq!(
+        server.sql("SELECT COUNT(*) FROM shop.item; SELECT MAX(a) FROM shop.plain"),
+        "COUNT(*)\n10\nMAX(a)\n3\n"
+    );
+}
+
+fn named() {
+    let server = Server::mysql("named");
+    let absent = server.back_up("mysql", &["--database", "nothing"]).expect(10);
+    assert!(absent.stderr.contains("no database nothing") && absent.stderr.contains("it has: shop"), "{absent:?}");
+    assert!(server.stored().is_empty());
+    let report = server.back_up("mysql", &["--database", "we ird'$(id)", "--json"]).expect(0).json();
+    assert_eq!(report["databases"].as_array().unwrap().len(), 1, "{report}");
+    assert_eq!(report["databases"][0]["rows"], 1, "{report}");
+}
