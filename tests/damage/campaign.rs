@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 use svckit::database::sqlite::repair::Accounting;
 use svckit::progress::Cancel;
+use svckit_testbed::random::Random;
 
-use super::kinds::Random;
 use super::patient::{FORMS, Patient};
 use super::round::{End, Repairer, by_svckit, round};
 
@@ -69,7 +69,7 @@ fn rounds(from: u64, count: u64, seed: u64, repairer: Repairer) -> Tally {
                 }
                 let patient = &patients[usize::try_from(number).unwrap() % patients.len()];
                 let began = Instant::now();
-                let own = Random::new(seed ^ number.wrapping_mul(0x2545_f491_4f6c_dd1d)).next();
+                let own = Random(seed ^ number.wrapping_mul(0x2545_f491_4f6c_dd1d)).next();
                 let end = catch_unwind(AssertUnwindSafe(|| round(patient, own, repairer)));
                 let end = end.unwrap_or_else(|panic| {
                     let text = panic.downcast_ref::<String>().cloned();

@@ -7,8 +7,9 @@ use rusqlite::Connection;
 use svckit::database::sqlite::pages::{CheckOptions, check};
 use svckit::database::sqlite::repair::{Accounting, RepairInput, Repaired, repair};
 use svckit::progress::{Cancel, Silent};
+use svckit_testbed::random::Random;
 
-use super::kinds::{Damage, Random};
+use super::kinds::Damage;
 use super::patient::{Files, Patient, Rows, rows, scratch, side, write};
 
 /// How a round ended.
@@ -43,7 +44,7 @@ pub(crate) fn by_svckit(copy: &Path, work: &Path, cancel: &Cancel) -> Result<(Pa
 /// # Errors
 /// What may not be.
 pub(crate) fn round(patient: &Patient, seed: u64, repairer: Repairer) -> Result<End, String> {
-    let mut random = Random::new(seed);
+    let mut random = Random(seed);
     let count = if random.below(2) == 0 { 1 } else { 2 + random.below(5) };
     let size = patient.form.page_size;
     let damages: Vec<Damage> = (0..count).map(|_| Damage::choose(&mut random, &patient.files, size)).collect();
@@ -89,8 +90,9 @@ impl Place {
         let connection = Connection::open(&file).map_err(|e| e.to_string())?;
         let verdict = integrity(&connection);
         let is_of_words = account.as_ref().is_some_and(|account| !account.full_text.is_empty());
-        // A full-text index that can't be built any more is told, and its rows are there.
-        if verdict != "ok" && !(is_of_words && verdict.contains("words")) {
+        // A full-text index that can't be built any more, or not even be opened, is told, and its rows are there.
+        let is_told = is_of_words && (verdict.contains("words") || verdict == "SQL logic error");
+        if verdict != "ok" && !is_told {
             return Err(format!("integrity_check: {verdict}; {:?}", account.map(|account| account.losses())));
         }
         let back = rows(&connection).map_err(|e| format!("can't be read: {e}"))?;
@@ -105,41 +107,41 @@ impl Place {
         if back == patient.truth {
             return Ok(End::Complete);
         }
-        let silent = self.silent(patient, damages);
-        let tables: BTreeSet<&String> = back.keys().chain(patient.truth.keys()).collect();
-        let is_right = |table: &str| {
-            let is_same = back.get(table) == patient.truth.get(table);
-            is_same || silent.as_ref().is_some_and(|silent| is_explained(table, &back, &patient.truth, silent))
+        let differing = |silent: Option<&Rows>| -> Vec<&String> {
+            let tables: BTreeSet<&String> = back.keys().chain(patient.truth.keys()).collect();
+            let is_right = |table: &str| {
+                let is_same = back.get(table) == patient.truth.get(table);
+                is_same || silent.is_some_and(|silent| is_explained(table, &back, &patient.truth, silent))
+            };
+            tables.into_iter().filter(|table| !is_right(table)).collect()
         };
-        let differs: Vec<_> = tables.into_iter().filter(|table| !is_right(table)).collect();
-        if differs.is_empty() {
+        let differs = differing(None);
+        if self.silent(patient, damages).any(|silent| differing(Some(&silent)).is_empty()) {
             return Ok(End::Complete);
         }
         let step = account.map(|account| account.step);
         Err(format!("it is called complete, and {differs:?} are not what they were, by {step:?}"))
     }
 
-    /// What nobody can see, a bit of a value that no index has (or none that is left), nobody brings back either: what is in
-    /// the database with the silent damages alone. Those are silent without which, all of them, both readers say the
-    /// very same words. One that SQLite can't read past is none, though another may hide it.
-    fn silent(&self, patient: &Patient, damages: &[Damage]) -> Option<Rows> {
+    /// What nobody can see, a bit of a value that no index has (or none that is left), or a log that was cut with what
+    /// knew of its end, nobody brings back either. Damages are silent if both readers say the very same words without
+    /// all of them: this gives what is in the database with silent ones alone.
+    fn silent<'s>(&'s self, patient: &'s Patient, damages: &'s [Damage]) -> impl Iterator<Item = Rows> + 's {
         let with_all = self.said(patient, damages.iter());
-        let mut silent: Vec<&Damage> = Vec::new();
-        for damage in damages {
-            let is_in = |one: &Damage| silent.iter().any(|other| std::ptr::eq(*other, one));
-            let others = damages.iter().filter(|one| !std::ptr::eq(*one, damage) && !is_in(one));
-            let is_silent = self.said(patient, others) == with_all;
-            if is_silent && self.rows_with(patient, &[damage]).is_some() {
-                silent.push(damage);
-            }
-        }
-        self.rows_with(patient, &silent).filter(|_| !silent.is_empty())
+        let some = move |set: u32, wanted: bool| {
+            let is_in = move |number: usize| set >> number & 1 == 1;
+            damages.iter().enumerate().filter(move |(number, _)| is_in(*number) == wanted).map(|(_, damage)| damage)
+        };
+        (1..1_u32 << damages.len()).filter_map(move |set| {
+            let is_silent = self.said(patient, some(set, false)) == with_all;
+            is_silent.then(|| self.rows_with(patient, some(set, true))).flatten()
+        })
     }
 
     /// What SQLite reads; `None` where it does not read all.
-    fn rows_with(&self, patient: &Patient, damages: &[&Damage]) -> Option<Rows> {
+    fn rows_with<'d>(&self, patient: &Patient, damages: impl Iterator<Item = &'d Damage>) -> Option<Rows> {
         let mut files = patient.files.clone();
-        damages.iter().for_each(|damage| damage.apply(&mut files));
+        damages.for_each(|damage| damage.apply(&mut files));
         let copy = self.db.with_file_name("silent.db");
         write(&files, &copy);
         rows(&Connection::open(&copy).ok()?).ok()

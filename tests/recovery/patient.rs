@@ -8,6 +8,7 @@ use rusqlite::types::ValueRef;
 use svckit::database::sqlite::SqliteError;
 use svckit::database::sqlite::repair::{RepairInput, Repaired, repair};
 use svckit::progress::{Cancel, Silent};
+use svckit_testbed::random::Random;
 
 use crate::theirs;
 
@@ -27,23 +28,6 @@ const LIBRARY: &str = "
 
 /// Every row of every table, with its rowid where it has one.
 pub(crate) type Rows = BTreeMap<String, BTreeSet<String>>;
-
-/// splitmix64.
-pub(crate) struct Random(pub(crate) u64);
-
-impl Random {
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    pub(crate) fn below(&mut self, end: usize) -> usize {
-        (self.next() % end.max(1) as u64) as usize
-    }
-}
 
 pub(crate) struct Patient {
     dir: tempfile::TempDir,

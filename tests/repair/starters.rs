@@ -133,7 +133,12 @@ fn stranger_before() {
     assert!(refused.stderr.contains(&stranger.pid().to_string()), "it is named: {}", refused.stderr);
     unit.assert_running();
     unit.assert_clean();
-    // Nothing of the database was replaced, and the stranger was left alone.
+    repaired_without(stranger, &unit);
+}
+
+/// Nothing of the database was replaced, and the stranger was left alone; once it has ended, the repair is done.
+fn repaired_without(stranger: svckit_testbed::command::Running, unit: &Unit) {
+    let database = unit.databases[0].to_str().unwrap();
     svc_repair(["check", database]).expect(11);
     assert!(!ended(stranger.pid(), std::time::Duration::ZERO));
     end(stranger);
@@ -145,7 +150,6 @@ fn stranger_before() {
 fn stranger_meanwhile() {
     enable_resume();
     let unit = crate::patient::start("repair-meanwhile", Recipe::new());
-    let database = unit.databases[0].to_str().unwrap();
     damage(&unit, "notes_title", 8);
     let repair = under_repair(&unit, 2);
     let stranger = by_hand(&unit);
@@ -155,11 +159,6 @@ fn stranger_meanwhile() {
     assert!(refused.stderr.contains("open") || refused.stderr.contains("changed it"), "{}", refused.stderr);
     unit.assert_running();
     unit.assert_clean();
-    svc_repair(["check", database]).expect(11);
-    assert!(!ended(stranger.pid(), std::time::Duration::ZERO));
-    end(stranger);
-    svc_repair(["repair", database, "--unit", &unit.name]).expect(0);
-    svc_repair(["check", database]).expect(0);
-    unit.assert_nothing_lost();
+    repaired_without(stranger, &unit);
     assert_eq!(notes(&unit.databases[0]).len() as i64, NOTES);
 }

@@ -1,5 +1,6 @@
 //! A database with damaged tables, repaired: against the way that every SQLite has, which keeps what it can read and checks
-//! nothing. `.recover` is not among them: that of Debian 12 (3.40.1) ends with `SQL logic error` on every database.
+//! nothing. `.recover` is not among them: Debian 12 builds its shell (3.40.1) without the tables that it reads pages with, so that
+//! it ends with `SQL logic error` and no row. `tests/recovery` compares what comes back with a shell that has them.
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;

@@ -14,6 +14,7 @@ pub mod command;
 pub mod leftovers;
 pub mod mailbox;
 pub mod observer;
+pub mod random;
 pub mod record;
 pub mod service;
 pub mod stories;

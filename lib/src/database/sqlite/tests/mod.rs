@@ -3,6 +3,7 @@
 mod fenced_and_cold;
 mod hot;
 mod input;
+pub(super) mod random;
 mod replace;
 mod replace_set;
 mod service_schema;

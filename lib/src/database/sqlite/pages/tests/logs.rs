@@ -86,7 +86,7 @@ fn whatever_happens_to_a_log_we_see_what_sqlite_sees_and_say_what_it_does_not() 
     let (wal, shm) = (side(&original.db, "-wal"), side(&original.db, "-shm"));
     let (wal_bytes, shm_bytes) = (std::fs::read(&wal).unwrap(), std::fs::read(&shm).unwrap());
     let db_bytes = std::fs::read(&original.db).unwrap();
-    let mut random = super::mutated::Random(11);
+    let mut random = crate::database::sqlite::tests::random::Random(11);
     let mut found = 0;
     for _ in 0..60 {
         let place =

@@ -2,10 +2,10 @@
 //! sees it at all.
 
 use super::healthy::integrity;
-use super::mutated::Random;
 use super::*;
 use crate::database::sqlite::pages::FindingKind as Kind;
 use crate::database::sqlite::pages::{Loss, Met};
+use crate::database::sqlite::tests::random::Random;
 
 /// One table with blobs and two indices, another without; some free pages.
 const LIBRARY: &str = "PRAGMA page_size=1024;

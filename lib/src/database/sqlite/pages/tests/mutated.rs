@@ -4,23 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::healthy::{EVERYTHING, integrity};
 use super::*;
-
-/// splitmix64.
-pub(super) struct Random(pub(super) u64);
-
-impl Random {
-    pub(super) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    pub(super) fn below(&mut self, end: usize) -> usize {
-        (self.next() % end.max(1) as u64) as usize
-    }
-}
+use crate::database::sqlite::tests::random::Random;
 
 /// What is done to an image.
 fn damage(bytes: &mut Vec<u8>, page_size: usize, random: &mut Random) -> String {

@@ -15,6 +15,7 @@ use rusqlite::types::ValueRef;
 
 use super::{Accounting, RepairInput, Repaired, Step, TableAccount, repair};
 use crate::database::sqlite::error::SqliteError;
+use crate::database::sqlite::tests::random::Random;
 use crate::progress::{Cancel, Silent};
 
 /// Tables and indices of many kinds, with overflow, free pages, full text, and generated columns.
@@ -40,23 +41,6 @@ const LIBRARY: &str = "
     CREATE TRIGGER played AFTER INSERT ON plays BEGIN UPDATE items SET size = size + 1 WHERE id = new.item; END;
     CREATE TABLE gone(x); INSERT INTO gone SELECT randomblob(900) FROM items WHERE id < 200; DROP TABLE gone;
     PRAGMA user_version=77; PRAGMA application_id=1234; ANALYZE;";
-
-/// splitmix64.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        (self.next() % end.max(1) as u64) as usize
-    }
-}
 
 /// Every row of every table, with its rowid where it has one.
 type Rows = BTreeMap<String, BTreeSet<String>>;

@@ -1,0 +1,20 @@
+//! Numbers that look random, and come again with the same seed.
+
+/// splitmix64, from its seed on.
+pub(in super::super) struct Random(pub(in super::super) u64);
+
+impl Random {
+    /// The next 64 bits.
+    pub(in super::super) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// From 0 up to it, not included.
+    pub(in super::super) fn below(&mut self, end: usize) -> usize {
+        (self.next() % end.max(1) as u64) as usize
+    }
+}
