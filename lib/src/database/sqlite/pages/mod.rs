@@ -48,7 +48,7 @@ pub use chain::{ChainFault, bytes_of};
 pub use check::{
     CheckOptions, Finding, FindingKind, Loss, NotChecked, PageUses, Report, Rowids, TreeReport, WalReport, check,
 };
-pub(super) use check::{entry_of, index_entries, index_hashes, index_sum};
+pub(super) use check::{entry_of, index_entries, index_hashes, index_sum, page_hashes};
 pub use collate::{Collation, KeyColumn};
 pub use header::{Encoding, Header, Layout};
 pub use image::{Image, Unreadable};

@@ -84,6 +84,19 @@ pub(super) fn whose<'a>(base: &Base<'_>, tables: &[&'a Object], orphan: &Orphan)
     }
 }
 
+/// Whether every row of the page can be one of some of the tables, with all of its columns.
+pub(super) fn fits_any(base: &Base<'_>, tables: &[&Object], page: u32) -> bool {
+    tables.iter().filter_map(|table| table.table_shape.as_ref()).any(|shape| {
+        let mut fits = true;
+        let read = base.view.image().rows_of_page(page, usize::MAX, &mut |met| {
+            let is_one = |_, values: &[Value<'_>]| values.len() == shape.stored.len() && fit(shape, values).is_some();
+            fits = row_of(&met, is_one).unwrap_or(true);
+            fits
+        });
+        read.is_ok() && fits
+    })
+}
+
 /// Whether a damaged index has records as long as those of the table.
 fn rivals(base: &Base<'_>, table: &Object) -> bool {
     let fields = table.table_shape.as_ref().map_or(0, |shape| shape.stored.len());

@@ -14,9 +14,10 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::account::tree;
 use super::judge::Judged;
+use super::orphans::{self, Whose};
 use super::{Base, Step};
 use crate::database::sqlite::pages::{
-    FindingKind, IndexField, Object, ObjectKind, Schema, TableShape, TreeReport, index_hashes, index_sum,
+    FindingKind, IndexField, Object, ObjectKind, Schema, TableShape, TreeReport, index_hashes, index_sum, page_hashes,
 };
 
 /// So many rows or entries are compared one by one; with more, all of them are in doubt.
@@ -71,6 +72,38 @@ pub(super) fn lists_nothing(base: &Base<'_>) -> bool {
 pub(super) fn unused_are_free(base: &Base<'_>) -> bool {
     let uses = &base.report.uses;
     lists_nothing(base) && uses.free + uses.never == u64::from(base.view.image().header().freelist_pages)
+}
+
+/// Pages that nothing leads to, whose rows may be those of a table without rowids: neither it nor an index has them now.
+/// Most of such pages are those of a damaged index, which has been built anew.
+pub(super) fn unclaimed(base: &Base<'_>, judged: &Judged) -> Vec<u32> {
+    let of = |kind| base.schema.objects.iter().filter(move |object| object.kind == kind);
+    let without_rowid: Vec<&Object> =
+        of(ObjectKind::Table).filter(|t| t.table_shape.as_ref().is_some_and(|shape| shape.without_rowid)).collect();
+    let may_be_rows = |orphan: &orphans::Orphan| {
+        let is_taken = || matches!(orphans::whose(base, &without_rowid, orphan), Whose::Table(_));
+        !orphan.is_table() && orphans::fits_any(base, &without_rowid, orphan.page) && !is_taken()
+    };
+    let mut pages: BTreeMap<u32, Vec<u64>> = BTreeMap::new();
+    for orphan in orphans::find(base).into_iter().filter(may_be_rows) {
+        page_hashes(base.view.image(), orphan.page, &mut |hash| pages.entry(orphan.page).or_default().push(hash));
+    }
+    let mut wanted: HashSet<u64> = pages.values().flatten().copied().collect();
+    let is_keyed = |object: &&Object| match object.kind {
+        ObjectKind::Index => true,
+        ObjectKind::Table => object.table_shape.as_ref().is_some_and(|shape| shape.without_rowid),
+        _ => false,
+    };
+    for object in judged.schema.objects.iter().filter(is_keyed) {
+        if wanted.is_empty() {
+            break;
+        }
+        index_hashes(judged.view.image(), object.root, base.input.cancel, &mut |_, _, hash| {
+            wanted.remove(&hash);
+        });
+    }
+    pages.retain(|_, hashes| hashes.iter().any(|hash| wanted.contains(hash)));
+    pages.into_keys().collect()
 }
 
 /// Its indices in which nothing was found.

@@ -53,9 +53,10 @@ pub(super) fn refill(base: &Base<'_>) -> Result<Repaired, SqliteError> {
         connection.execute_batch(&sql).asked("reindex", &file)?;
     }
     connection.close().map_err(|(_, source)| source).asked("close", &file)?;
+    let judged = judge(base, &file)?;
+    work.unclaimed(&judged)?;
     let (tally, aside) = work.into_parts();
     let set_aside = aside.finish()?;
-    let judged = judge(base, &file)?;
     let accounting = account(base, Step::Salvage, &judged, tally);
     header::finish(base, &file)?;
     Ok(Repaired { file, set_aside, accounting })

@@ -2,8 +2,9 @@
 
 use super::account::{Tally, account};
 use super::aside::{Aside, Origin};
-use super::judge::judge;
+use super::judge::{Judged, judge};
 use super::orphans::{self, Whose, fit};
+use super::prove::unclaimed;
 use super::rebuild::{Inserter, Rebuild};
 use super::{Base, Repaired, Step, corrupt, header};
 use crate::database::sqlite::error::SqliteError;
@@ -65,10 +66,11 @@ pub(super) fn salvage(base: &Base<'_>) -> Result<Repaired, SqliteError> {
     }
     base.input.observer.step("building indices");
     let failed = rebuild.finish(&base.schema)?;
-    let mut tally = work.tally;
-    tally.failed.extend(failed);
-    let set_aside = work.aside.finish()?;
+    work.tally.failed.extend(failed);
     let judged = judge(base, &file)?;
+    work.unclaimed(&judged)?;
+    let (tally, aside) = work.into_parts();
+    let set_aside = aside.finish()?;
     let accounting = account(base, Step::Salvage, &judged, tally);
     header::finish(base, &file)?;
     Ok(Repaired { file, set_aside, accounting })
@@ -144,6 +146,26 @@ impl<'b, 'i> Work<'b, 'i> {
         });
         self.tally.tables.entry(table.name.clone()).or_default().set_aside += set_aside;
         self.error.take().map_or(Ok(()), Err)
+    }
+
+    /// Sets aside what may have been rows, and is nowhere in the result.
+    pub(super) fn unclaimed(&mut self, judged: &Judged) -> Result<(), SqliteError> {
+        for page in unclaimed(self.base, judged) {
+            let _checked = self.base.view.image().rows_of_page(page, usize::MAX, &mut |met| {
+                let Met::Row { page, rowid, record: Ok(record) } = met else { return true };
+                let Some(values) = Values::all(&record) else { return true };
+                let origin = Origin { table: None, page, rowid };
+                match self.aside.put(origin, "nothing leads to it, and no index has it", &values) {
+                    Ok(()) => self.tally.unmatched += 1,
+                    Err(error) => self.error = Some(error),
+                }
+                self.error.is_none()
+            });
+            if let Some(error) = self.error.take() {
+                return Err(error);
+            }
+        }
+        Ok(())
     }
 
     fn go_on(&mut self) -> bool {

@@ -12,7 +12,7 @@ use rusqlite::config::DbConfig;
 use super::account::{Tally, account};
 use super::freelist::{FREELIST, free_unused};
 use super::judge::judge;
-use super::prove::unused_are_free;
+use super::prove::{unclaimed, unused_are_free};
 use super::{Base, Repaired, Step, check, corrupt, header, orphans};
 use crate::database::sqlite::error::SqliteError;
 use crate::database::sqlite::own::Asked;
@@ -51,6 +51,9 @@ pub(super) fn rebuild_indices(base: &Base<'_>) -> Result<Repaired, SqliteError> 
         std::fs::remove_file(&work).map_err(|source| header::disk("remove", &work, source))?;
     }
     let judged = judge(base, &file)?;
+    if let Some(page) = unclaimed(base, &judged).first().filter(|_| !unused_are_free(base)) {
+        return Err(corrupt(&base.file, format!("page {page} has rows, and nothing leads to it")));
+    }
     let accounting = account(base, Step::Indices, &judged, Tally::default());
     header::finish(base, &file)?;
     Ok(Repaired { file, set_aside: None, accounting })

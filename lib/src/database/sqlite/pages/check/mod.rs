@@ -138,22 +138,28 @@ pub(in super::super) fn index_hashes(
 ) -> bool {
     let mut whole = true;
     image.walk(root, Some(false), usize::MAX, &mut |met| {
-        let entry = match &met {
-            Met::Row { page, record: Ok(record), .. } => {
-                super::record::Values::all(record).map(|values| (*page, values))
-            }
-            _ => None,
-        };
-        match entry {
-            Some((page, values)) => {
-                let hash = values.iter().fold(hash::START, |entry, value| hash::join(entry, hash::value(*value)));
-                each(page, values.len(), hash);
-            }
+        match entry_hash(&met) {
+            Some((page, fields, hash)) => each(page, fields, hash),
             None => whole = false,
         }
         whole && !cancel.is_requested()
     });
     whole && !cancel.is_requested()
+}
+
+/// The same of the entries that can be read in one page, whatever leads to it.
+pub(in super::super) fn page_hashes(image: &Image, page: u32, each: &mut dyn FnMut(u64)) {
+    let _no_page = image.rows_of_page(page, usize::MAX, &mut |met| {
+        entry_hash(&met).into_iter().for_each(|(_, _, hash)| each(hash));
+        true
+    });
+}
+
+fn entry_hash(met: &Met<'_>) -> Option<(u32, usize, u64)> {
+    let Met::Row { page, record: Ok(record), .. } = met else { return None };
+    let values = super::record::Values::all(record)?;
+    let hash = values.iter().fold(hash::START, |entry, value| hash::join(entry, hash::value(*value)));
+    Some((*page, values.len(), hash))
 }
 
 fn too_long(path: &Path, estimate: Duration, options: &CheckOptions) -> SqliteError {

@@ -141,3 +141,21 @@ fn what_sqlite_itself_never_writes_into_its_own_tables_is_set_aside() {
     // Counted by the rows that are there: those above were deleted.
     assert_eq!(rows(&repaired.file)["sqlite_sequence"].len(), 1);
 }
+
+#[test]
+fn rows_of_a_table_without_rowids_that_nothing_leads_to_are_not_taken_for_an_index() {
+    let mut patient = Patient::new("", 1024);
+    let (root, leaf) = (patient.root("settings"), end(&patient, "settings", "ASC"));
+    let rows = u64::from(u16::from_be_bytes([patient.page(leaf)[3], patient.page(leaf)[4]]));
+    patient.swap(root, leaf);
+    // The table is a whole one now, with the rows of one leaf.
+    let account = patient.repair().unwrap().accounting;
+    assert_eq!((account.step, account.complete), (Step::Salvage, false));
+    assert!(of(&account, "settings").after == rows && account.unmatched_rows > 500, "{:?}", account.losses());
+
+    // Pages of an index that nothing leads to cost nothing: it is built anew, and has them.
+    let mut patient = Patient::new("", 1024);
+    let root = patient.root("items_title");
+    patient.page(root).fill(0);
+    patient.expect(Step::Indices, true);
+}
