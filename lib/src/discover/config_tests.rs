@@ -39,6 +39,26 @@ fn said(text: &str) -> Vec<String> {
 }
 
 #[test]
+fn the_sqlite_program_is_that_of_the_place_where_the_data_is_unless_a_person_names_one() {
+    let machine = tempfile::tempdir().unwrap();
+    let program = |place: &str, config: &str| {
+        let library = "Library/Application Support/Plex Media Server/Plug-in Support/Databases";
+        let databases = machine.path().join(place).join(library);
+        std::fs::create_dir_all(&databases).unwrap();
+        std::fs::write(databases.join("com.plexapp.plugins.library.db"), b"x").unwrap();
+        let search = Search { root: machine.path().to_owned(), home: None };
+        let found = Discovery::new(Config::parse(config).unwrap(), search).target("plex").unwrap().sqlite_program;
+        std::fs::remove_dir_all(machine.path().join(place)).unwrap();
+        found.unwrap()
+    };
+    let (package, snap) = ("var/lib/plexmediaserver", "var/snap/plexmediaserver/common");
+    assert_eq!(program(package, ""), Path::new("/usr/lib/plexmediaserver/Plex SQLite"));
+    assert_eq!(program(snap, ""), Path::new("/snap/plexmediaserver/current/Plex SQLite"));
+    let own = "[target.plex]\nsqlite-program = \"/opt/plex/sqlite\"\n";
+    assert_eq!(program(snap, own), Path::new("/opt/plex/sqlite"));
+}
+
+#[test]
 fn everything_that_the_manual_shows_is_read() {
     let discovery = discovery(WHOLE);
     let notes = discovery.target("notes").unwrap();

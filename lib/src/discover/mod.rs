@@ -14,11 +14,10 @@ mod profile;
 mod reader;
 mod target;
 
-use std::path::PathBuf;
-
 pub use alert::{AlertError, Event, ping, run_on_failure};
 pub use config::{Config, DockerSettings};
 pub use error::{DiscoverError, Finding};
+use profile::Found;
 pub use profile::{Profile, Search, all as profiles};
 pub use target::{Alerts, Mode, Order, Origin, Retention, ServiceRef, StopSettings, Target};
 
@@ -188,7 +187,7 @@ impl Discovery {
         let profile = profiles().iter().find(|profile| profile.name == name).ok_or_else(|| self.unknown(name))?;
         let own = self.config.targets.iter().find(|(known, _)| known.as_str() == name).map(|(_, own)| own);
         let target_name = name.parse().map_err(|_| self.unknown(name))?;
-        Ok(self.merge(target_name, own, Some(profile), (Vec::new(), Vec::new())))
+        Ok(self.merge(target_name, own, Some(profile), Found::default()))
     }
 
     fn unknown(&self, name: &str) -> DiscoverError {
@@ -208,12 +207,10 @@ impl Discovery {
         let says_data = own.is_some_and(|own| own.sqlite.is_some());
         let data = match profile {
             Some(profile) if !says_data => {
-                let found = profile
-                    .find(&self.search)
-                    .map_err(|looked_for| DiscoverError::NotInstalled { title: profile.title.clone(), looked_for })?;
-                (found.sqlite, found.include)
+                let missing = |looked_for| DiscoverError::NotInstalled { title: profile.title.clone(), looked_for };
+                profile.find(&self.search).map_err(missing)?
             }
-            _ => (Vec::new(), Vec::new()),
+            _ => Found::default(),
         };
         Ok(self.merge(name, own, profile, data))
     }
@@ -229,13 +226,7 @@ impl Discovery {
     }
 
     /// What a target says itself, else its profile, else the defaults.
-    fn merge(
-        &self,
-        name: TargetName,
-        own: Option<&Settings>,
-        profile: Option<&Profile>,
-        (sqlite, include): (Vec<PathBuf>, Vec<PathBuf>),
-    ) -> Target {
+    fn merge(&self, name: TargetName, own: Option<&Settings>, profile: Option<&Profile>, found: Found) -> Target {
         let none = Settings::default();
         let own_settings = own.unwrap_or(&none);
         let named = own_settings.service_name.as_deref().and_then(|service| {
@@ -245,6 +236,7 @@ impl Discovery {
         // In the order in which they are asked.
         let layers: Vec<&Settings> =
             [Some(own_settings), named, known, Some(&self.config.defaults)].into_iter().flatten().collect();
+        let by_person = 1 + usize::from(named.is_some());
         fn first<T: Clone>(layers: &[&Settings], get: impl Fn(&Settings) -> Option<&T>) -> Option<T> {
             layers.iter().find_map(|layer| get(layer)).cloned()
         }
@@ -252,8 +244,8 @@ impl Discovery {
         Target {
             title: profile.map_or_else(|| name.to_string(), |profile| profile.title.clone()),
             service: first(&layers, |layer| layer.service.as_ref()).map(|found| self.placed(found)).or_else(by_profile),
-            sqlite: first(&layers, |layer| layer.sqlite.as_ref()).unwrap_or(sqlite),
-            include: own_settings.include.clone().unwrap_or(include),
+            sqlite: first(&layers, |layer| layer.sqlite.as_ref()).unwrap_or(found.sqlite),
+            include: own_settings.include.clone().unwrap_or(found.include),
             store: first(&layers, |layer| layer.store.as_ref()),
             mode: first(&layers, |layer| layer.mode.as_ref()),
             ready: first(&layers, |layer| layer.ready.as_ref()).unwrap_or_default(),
@@ -263,7 +255,10 @@ impl Discovery {
                 on_failure: first(&layers, |layer| layer.alerts.on_failure.as_ref()),
                 ping: first(&layers, |layer| layer.alerts.ping.as_ref()),
             },
-            sqlite_program: first(&layers, |layer| layer.sqlite_program.as_ref()),
+            // What a person has written counts before what comes with the place.
+            sqlite_program: first(&layers[..by_person], |layer| layer.sqlite_program.as_ref())
+                .or(found.sqlite_program)
+                .or_else(|| first(&layers, |layer| layer.sqlite_program.as_ref())),
             server: own_settings.server.clone(),
             order: own_settings.order.clone(),
             origin: if own.is_none() { Origin::Profile } else { Origin::Configured },

@@ -16,6 +16,8 @@ pub(super) struct Place {
     /// Below the root; the first must exist for the place to be the one, of the others those that exist are taken.
     pub(super) sqlite: Vec<PathBuf>,
     pub(super) include: Vec<PathBuf>,
+    /// The service's own build of sqlite3, where it comes with the data's place: else the profile's.
+    pub(super) sqlite_program: Option<PathBuf>,
 }
 
 /// A known service.
@@ -36,10 +38,11 @@ pub struct Profile {
 }
 
 /// What was found of a profile on this machine.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Found {
     pub(super) sqlite: Vec<PathBuf>,
     pub(super) include: Vec<PathBuf>,
+    pub(super) sqlite_program: Option<PathBuf>,
 }
 
 /// Where a machine's files are looked for.
@@ -98,7 +101,8 @@ impl Profile {
             let existing = |paths: &[PathBuf]| {
                 paths.iter().filter_map(below).filter(|path| archive::matches_anything(path)).collect()
             };
-            return Ok(Found { sqlite: existing(&place.sqlite), include: existing(&place.include) });
+            let sqlite_program = place.sqlite_program.clone();
+            return Ok(Found { sqlite: existing(&place.sqlite), include: existing(&place.include), sqlite_program });
         }
         Err(looked_for)
     }
@@ -125,6 +129,7 @@ fn read(name: String, table: Table<'_, '_>) -> Profile {
                 root: PathBuf::from(place.text("root", "/var/lib/notes").unwrap_or_default()),
                 sqlite: place.paths("sqlite", "notes.db", true).unwrap_or_default(),
                 include: place.paths("include", "notes.conf", true).unwrap_or_default(),
+                sqlite_program: place.path("sqlite-program", "/usr/lib/notes/notes-sqlite"),
             };
             place.finish();
             read
@@ -163,6 +168,7 @@ mod tests {
             for place in profile.places.iter().chain(&profile.containers) {
                 assert!(!place.sqlite.is_empty() && place.sqlite.iter().all(|path| path.is_relative()), "{name}");
                 assert!(place.root.is_absolute() || place.root.starts_with("~"), "{name}");
+                assert!(place.sqlite_program.as_deref().is_none_or(Path::is_absolute), "{name}");
             }
         }
     }
