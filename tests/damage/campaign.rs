@@ -69,7 +69,7 @@ fn rounds(from: u64, count: u64, seed: u64, repairer: Repairer) -> Tally {
                 }
                 let patient = &patients[usize::try_from(number).unwrap() % patients.len()];
                 let began = Instant::now();
-                let own = Random(seed ^ number.wrapping_mul(0x2545_f491_4f6c_dd1d)).next();
+                let own = Random(seed ^ number.wrapping_mul(0x2545_f491_4f6c_dd1d)).bits();
                 let end = catch_unwind(AssertUnwindSafe(|| round(patient, own, repairer)));
                 let end = end.unwrap_or_else(|panic| {
                     let text = panic.downcast_ref::<String>().cloned();

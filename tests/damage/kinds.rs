@@ -38,24 +38,24 @@ impl Damage {
             2 => What::Copy { from: random.below(pages) * size, to: at, len: size },
             3 => {
                 let offset = random.below(24) + if page == 0 { 100 } else { 0 };
-                What::Bytes { at: at + offset, bytes: vec![random.next() as u8] }
+                What::Bytes { at: at + offset, bytes: vec![random.bits() as u8] }
             }
             4 => {
                 let from = random.below(size / 512) * 512;
                 What::Zeros { at: at + from, len: size - from }
             }
             5 => What::Cut { len: len - random.below(len / 2) },
-            6 => What::Bytes { at: random.below(100), bytes: vec![random.next() as u8] },
+            6 => What::Bytes { at: random.below(100), bytes: vec![random.bits() as u8] },
             7 => {
                 let number = (random.below(pages + 2) as u32).to_be_bytes();
                 What::Bytes { at: at + random.below(size - 4), bytes: number.to_vec() }
             }
             8 => {
                 let count = 1 + random.below(64);
-                let bytes = (0..count).map(|_| random.next() as u8).collect();
+                let bytes = (0..count).map(|_| random.bits() as u8).collect();
                 What::Bytes { at: at + random.below(size - 64), bytes }
             }
-            9 => What::Bytes { at, bytes: (0..size).map(|_| random.next() as u8).collect() },
+            9 => What::Bytes { at, bytes: (0..size).map(|_| random.bits() as u8).collect() },
             10 => What::Swap { one: at, other: random.below(pages) * size, len: size },
             _ => What::Longer { bytes: 1 + random.below(3 * size) },
         };

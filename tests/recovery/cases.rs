@@ -41,7 +41,7 @@ fn random_headers() {
                 let leaves = patient.of(table, "leaf");
                 for at in 0..count {
                     let leaf = leaves[patient.random.below(leaves.len())];
-                    let bytes = patient.random.next().to_le_bytes();
+                    let bytes = patient.random.bits().to_le_bytes();
                     let end = if whole { HEADER } else { 1 + at % HEADER };
                     patient.page(leaf)[..end].copy_from_slice(&bytes[..end]);
                 }
