@@ -1,5 +1,6 @@
 //! A server that programs can reach, and the password for it.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{Read, Write};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -60,6 +61,8 @@ pub(crate) struct Session {
     pub(super) client: Vec<String>,
     /// The server of a scratch container, which ends with the last session of it.
     pub(super) server: Arc<Mutex<Option<Exec>>>,
+    /// Programs that were looked for, and what they said of themselves.
+    pub(super) programs: Arc<Mutex<BTreeMap<String, (String, String)>>>,
     /// Whether the server is one that was made to try a restore.
     pub(super) is_scratch: bool,
     pub(super) cancel: Cancel,
@@ -74,6 +77,7 @@ impl Session {
             run_as: None,
             client: Vec::new(),
             server: Arc::default(),
+            programs: Arc::default(),
             is_scratch: false,
             cancel,
         }
@@ -182,8 +186,19 @@ impl Session {
         attempt.ended(&name, &ended)
     }
 
-    /// The first of several programs that the image has, by asking each for its version; with what it says.
+    /// The first of several programs that the image has, by asking each for its version; with what it says. Asked once.
     pub(super) fn first_program(&self, action: &str, names: &[&str]) -> Result<(String, String), ServerError> {
+        let known = || self.programs.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = names.join(" ");
+        if let Some(found) = known().get(&key) {
+            return Ok(found.clone());
+        }
+        let found = self.look_for_program(action, names)?;
+        known().insert(key, found.clone());
+        Ok(found)
+    }
+
+    fn look_for_program(&self, action: &str, names: &[&str]) -> Result<(String, String), ServerError> {
         for name in names {
             match self.ran(action, vec![(*name).to_owned(), "--version".to_owned()], b"") {
                 Ok((ended, version)) if ended.code == 0 => return Ok(((*name).to_owned(), version.trim().to_owned())),
