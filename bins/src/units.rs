@@ -17,12 +17,30 @@ use crate::render;
 /// Where systemd looks for the administrator's units: only units written there can be enabled.
 const UNIT_DIR: &str = "/etc/systemd/system";
 
-/// The units, by name.
-pub const UNITS: [(&str, &str); 3] = [
-    ("svc-backup@.service", include_str!("../units/svc-backup@.service")),
-    ("svc-backup@.timer", include_str!("../units/svc-backup@.timer")),
-    ("svc-resume.service", include_str!("../units/svc-resume.service")),
-];
+const SERVICE: &str = include_str!("../units/svc-backup@.service");
+const TIMER: &str = include_str!("../units/svc-backup@.timer");
+
+/// The units, by name. That of all targets is that of one target, but for what it backs up.
+#[must_use]
+pub fn units() -> [(&'static str, String); 5] {
+    let of_all = |template: &str| {
+        template
+            .replace(
+                "the target %i of /etc/svckit/svckit.toml, or the known service of that name",
+                "every target of /etc/svckit/svckit.toml and of the labels of containers",
+            )
+            .replace("Back up %i", "Back up all targets")
+            .replace("backup %i", "backup --all")
+            .replace("svc-backup@NAME", "svc-backup-all")
+    };
+    [
+        ("svc-backup@.service", SERVICE.to_owned()),
+        ("svc-backup@.timer", TIMER.to_owned()),
+        ("svc-backup-all.service", of_all(SERVICE)),
+        ("svc-backup-all.timer", of_all(TIMER)),
+        ("svc-resume.service", include_str!("../units/svc-resume.service").to_owned()),
+    ]
+}
 
 /// Writes the units and enables the resume at boot.
 ///
@@ -32,7 +50,7 @@ pub fn install(app: &App, args: &InstallUnitsArgs) -> Result<Outcome, ToolError>
     let program = std::env::current_exe().map_err(ToolError::io("find", "the program that runs"))?;
     let beside = program.parent().unwrap_or(Path::new("/usr/bin"));
     let bin_dir = usable_in_a_unit(args.bin_dir.as_deref().unwrap_or(beside))?;
-    for (name, template) in UNITS {
+    for (name, template) in units() {
         let text = template.replace("@BINDIR@", bin_dir);
         let path = args.dir.join(name);
         if args.dry_run {
@@ -59,7 +77,8 @@ pub fn install(app: &App, args: &InstallUnitsArgs) -> Result<Outcome, ToolError>
     systemctl(&["enable", "svc-resume.service"])?;
     said(
         app,
-        "svc-resume.service: enabled\nA target is backed up daily after:\n  systemctl enable --now svc-backup@TARGET.timer\n",
+        "svc-resume.service: enabled\nA target is backed up daily after:\n  systemctl enable --now svc-backup@TARGET.timer\n\
+         All of them, those of containers' labels too, after:\n  systemctl enable --now svc-backup-all.timer\n",
     )
 }
 
@@ -104,8 +123,9 @@ mod tests {
 
     #[test]
     fn every_unit_names_our_programs_only_through_the_directory_they_are_in() {
-        for (name, text) in UNITS {
+        for (name, text) in units() {
             assert!(!text.contains("/usr/bin"), "{name}");
+            assert_eq!(text.contains("%i") || text.contains("NAME"), name.contains('@'), "{name}");
             assert_eq!(text.contains("ExecStart="), name.ends_with(".service"), "{name}");
         }
         assert!(usable_in_a_unit(Path::new("/usr/bin")).is_ok());

@@ -68,14 +68,22 @@ fn files() {
     assert!(Path::new("/usr/share/doc/svckit/copyright").exists());
 }
 
+const UNITS: [&str; 5] = [
+    "svc-backup@.service",
+    "svc-backup@.timer",
+    "svc-backup-all.service",
+    "svc-backup-all.timer",
+    "svc-resume.service",
+];
+
 fn units() {
     let directory = "/usr/lib/systemd/system";
-    for unit in ["svc-backup@.service", "svc-backup@.timer", "svc-resume.service"] {
+    for unit in UNITS {
         let text = std::fs::read_to_string(format!("{directory}/{unit}")).unwrap();
         assert!(!text.contains("@BINDIR@"), "{text}");
     }
-    for unit in ["svc-backup@any.service", "svc-backup@any.timer", "svc-resume.service"] {
-        let verified = sh("systemd-analyze", ["verify", unit]).expect(0);
+    for unit in UNITS.map(|unit| unit.replace('@', "@any")) {
+        let verified = sh("systemd-analyze", ["verify", &unit]).expect(0);
         assert!(!verified.stderr.contains("svc-"), "{}", verified.stderr);
     }
     assert_eq!(systemctl(["is-enabled", "svc-resume.service"]).stdout.trim(), "enabled");
@@ -116,6 +124,12 @@ fn backed_up(unit: &Unit, store: &Path, mode: &str) {
     assert_eq!(property_of(&timer, "ActiveState"), "active");
     assert_eq!(property_of(&timer, "Persistent"), "yes");
     systemctl(["disable", "--now", &timer]).expect(0);
+    // The same by the unit of all targets.
+    systemctl(["start", "svc-backup-all.service"]).expect(0);
+    unit.assert_running();
+    let status = sh("svc-backup", ["status", "--json"]).expect(0).json();
+    assert_eq!((&status["target"], &status["failures"]), (&mode.into(), &0.into()), "{status}");
+    sh("svc-backup", ["forget", mode]).expect(0);
 }
 
 /// Without the package's own hooks: as somebody who copied the programs would.
@@ -127,7 +141,7 @@ fn enabled_by_the_program() {
     // Nothing to resume: it says so and is done.
     systemctl(["start", "svc-resume.service"]).expect(0);
     systemctl(["disable", "svc-resume.service"]).expect(0);
-    for unit in ["svc-backup@.service", "svc-backup@.timer", "svc-resume.service"] {
+    for unit in UNITS {
         std::fs::remove_file(format!("/etc/systemd/system/{unit}")).unwrap();
     }
     systemctl(["daemon-reload"]).expect(0);
