@@ -65,7 +65,6 @@ fn as_json(target: &Target) -> serde_json::Value {
         "ready": target.ready,
         "priority": target.order.priority,
         "after": target.order.after,
-        "group": target.order.group,
     })
 }
 

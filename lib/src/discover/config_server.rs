@@ -12,7 +12,6 @@
 //! validate = ["SELECT 1 FROM orders LIMIT 1"]   # each must have an answer in a restored copy
 //! priority = 10                      # earlier in a run of all
 //! after = ["notes"]                  # not before these, and not where one of them failed
-//! group = "shop"                     # its members are of one moment
 //! ```
 
 use std::str::FromStr;
@@ -95,7 +94,6 @@ pub(super) fn read_order(table: &Table<'_, '_>) -> Order {
     Order {
         priority: table.integer("priority", 10, PRIORITY_MAX).unwrap_or_default(),
         after: after.unwrap_or_default(),
-        group: parsed(table, "group", "shop"),
     }
 }
 

@@ -57,8 +57,6 @@ pub struct Order {
     pub priority: i32,
     /// Those that must have succeeded before.
     pub after: Vec<TargetName>,
-    /// The group whose members are of one moment.
-    pub group: Option<TargetName>,
 }
 
 /// How a service is stopped, where something is said about it.

@@ -194,7 +194,6 @@ impl<'a> Reader<'a> {
             order: Order {
                 priority: values.number("priority", -1000, 1000).unwrap_or_default(),
                 after: values.parsed_items("after"),
-                group: values.parsed("group"),
             },
             origin: Origin::Labels { container: self.container.name.clone() },
         })

@@ -26,7 +26,7 @@ const fn key(name: &'static str, kind: &'static str, example: &'static str, mean
 }
 
 /// Every label, in the order of the documentation.
-pub const KEYS: [LabelKey; 24] = [
+pub const KEYS: [LabelKey; 23] = [
     key("schema", "a number", "1", "the version of these labels; only without a target's name [1]"),
     key(
         "backup",
@@ -103,12 +103,6 @@ pub const KEYS: [LabelKey; 24] = [
     key("keep-yearly", "a number", "5", "... of each of so many years"),
     key("priority", "a number from -1000 to 1000", "10", "a larger one is backed up earlier in a run [0]"),
     key("after", "names of targets", "immich", "is backed up after these, and not at all where one of them failed"),
-    key(
-        "group",
-        "a name",
-        "immich",
-        "the targets of a group are of one moment: they are taken together, and count together",
-    ),
     key("compress", "zstd, zstd:LEVEL or none", "zstd:9", "how a dump is compressed, level 1 to 19 [zstd:3]"),
     key(
         "validate",

@@ -73,7 +73,6 @@ fn every_label_is_read() {
         ("svckit.keep-daily", "14"),
         ("svckit.priority", "-5"),
         ("svckit.after", "cache"),
-        ("svckit.group", "photos"),
         ("svckit.compress", "zstd:9"),
         ("svckit.validate", "SELECT 1 FROM a, b\nSELECT 2"),
     ];
@@ -89,7 +88,6 @@ fn every_label_is_read() {
     assert_eq!(target.stop.timeout.unwrap().as_secs(), 180);
     assert_eq!((target.retention.unwrap().last, target.retention.unwrap().daily), (3, 14));
     assert_eq!((target.order.priority, target.order.after.len()), (-5, 1));
-    assert_eq!(target.order.group.unwrap().as_str(), "photos");
     let files =
         [("svckit.sqlite", "/data/app.db"), ("svckit.include", "/data/up loads\n/data/a,b"), ("svckit.mode", "Cold")];
     let target = read_one(&container("app", "x", &files)).unwrap();
