@@ -5,9 +5,12 @@ use std::path::PathBuf;
 
 use svckit::controller::ContainerSpec;
 use svckit::database::server::{Databases, EngineKind, ServerSpec};
+use svckit::discover::{ServiceRef, Target};
 use svckit::lock::Wait;
 use svckit::operation::{self, DumpReport, DumpRequest, LoadReport, LoadRequest};
+use svckit::quiesce::Context;
 
+use super::taken::Taken;
 use crate::app::App;
 use crate::cli::backup::{BackupArgs, RestoreArgs};
 use crate::error::ToolError;
@@ -36,8 +39,36 @@ pub(super) fn dump(app: &App, args: &BackupArgs, engine: EngineKind) -> Result<O
         wait: args.stop.wait.map_or(Wait::No, Wait::AtMost),
         dry_run: args.dry_run,
     };
-    let report = operation::dump(&app.context()?, &request)?;
-    app.output.result(Outcome::Done, &report, || dump_text(&report))?;
+    shown(app, &operation::dump(&app.context()?, &request)?)
+}
+
+/// The server of a target.
+pub(super) fn of_target(
+    context: &Context,
+    args: &BackupArgs,
+    target: &Target,
+    server: &ServerSpec,
+) -> Result<Taken, ToolError> {
+    let Some(ServiceRef::Container(container)) = &target.service else {
+        return Err(ToolError::usage(
+            format!("back up {}: it names no container of its server", target.name),
+            "add: container = \"NAME\"",
+        ));
+    };
+    let request = DumpRequest {
+        container: container.clone(),
+        server: server.clone(),
+        store: super::run::store_of(args, target)?,
+        name: Some(args.name.clone().unwrap_or_else(|| target.name.clone())),
+        credentials: dirs::credentials(),
+        wait: args.stop.wait.map_or(Wait::No, Wait::AtMost),
+        dry_run: args.dry_run,
+    };
+    Ok(Taken::Dump(Box::new(operation::dump(context, &request)?)))
+}
+
+pub(super) fn shown(app: &App, report: &DumpReport) -> Result<Outcome, ToolError> {
+    app.output.result(Outcome::Done, report, || dump_text(report))?;
     Ok(Outcome::Done)
 }
 

@@ -6,6 +6,7 @@ mod run;
 mod several;
 mod status;
 mod store;
+mod taken;
 mod targets;
 
 use std::process::ExitCode;

@@ -10,6 +10,7 @@ use svckit::quiesce::Context;
 
 use super::several::{Several, error_of_vanished, vanished};
 use super::store::expire_one;
+use super::taken::Taken;
 use super::targets::found;
 use crate::app::App;
 use crate::cli::backup::{BackupArgs, ModeArg};
@@ -81,7 +82,8 @@ pub(super) fn of_target(
     discovery: &Discovery,
     args: &BackupArgs,
     name: &str,
-) -> Result<BackupReport, ToolError> {
+    is_last: impl Fn(&ToolError) -> bool,
+) -> Result<Taken, ToolError> {
     let target = discovery.target(name)?;
     if args.dry_run {
         return take(context, discovery, args, &target);
@@ -89,15 +91,17 @@ pub(super) fn of_target(
     tell(&target, Event::Start);
     let result = take(context, discovery, args, &target).and_then(|mut report| {
         if let Some(retention) = &target.retention {
-            let expired = expire_one(context, &store_of(args, &target)?, &report.target, retention)
+            let expired = expire_one(context, &store_of(args, &target)?, report.target(), retention)
                 .map_err(|error| not_expired(&report, error))?;
             let gone = expired.iter().map(|expired| expired.removed.len()).sum::<usize>();
-            report.notices.push(format!("{gone} older backups were no longer kept and removed"));
+            report.notice(format!("{gone} older backups were no longer kept and removed"));
         }
         Ok(report)
     });
     match &result {
         Ok(_) => tell(&target, Event::Success),
+        // It is tried again: nobody is to be woken for that.
+        Err(error) if !is_last(error) => {}
         Err(error) => {
             tell(&target, Event::Fail);
             if let Some(command) = &target.alerts.on_failure
@@ -112,10 +116,10 @@ pub(super) fn of_target(
 }
 
 /// The backup is there all the same.
-fn not_expired(report: &BackupReport, error: ToolError) -> ToolError {
-    let id = report.backup.as_ref().map(ToString::to_string).unwrap_or_default();
+fn not_expired(report: &Taken, error: ToolError) -> ToolError {
+    let id = report.backup().map(ToString::to_string).unwrap_or_default();
     ToolError::Other {
-        what: format!("{} {id} is stored and verified, but older backups were not expired: {error}", report.target),
+        what: format!("{} {id} is stored and verified, but older backups were not expired: {error}", report.target()),
         kind: error.kind(),
         hint: error.hint(),
     }
@@ -129,18 +133,9 @@ fn tell(target: &Target, event: Event) {
     }
 }
 
-fn take(
-    context: &Context,
-    discovery: &Discovery,
-    args: &BackupArgs,
-    target: &Target,
-) -> Result<BackupReport, ToolError> {
+fn take(context: &Context, discovery: &Discovery, args: &BackupArgs, target: &Target) -> Result<Taken, ToolError> {
     if let Some(server) = &target.server {
-        return Err(ToolError::Other {
-            what: format!("back up {}: this version makes no dumps of {}", target.name, server.engine.title()),
-            kind: FailureKind::Unsafe,
-            hint: None,
-        });
+        return super::dump::of_target(context, args, target, server);
     }
     let mode = mode(args.mode, Some(target));
     let (named, _) = service::of_flags(&args.service, discovery, &context.dirs)?;
@@ -160,7 +155,7 @@ fn take(
         service: service::options(&target.sqlite, &args.stop, Some(target))?,
         dry_run: args.dry_run,
     };
-    Ok(operation::backup(context, controller.as_deref(), &request)?)
+    Ok(Taken::Snapshot(Box::new(operation::backup(context, controller.as_deref(), &request)?)))
 }
 
 /// The target's service. A known service whose data is here may run in a way that the profile does not know, or no
@@ -180,7 +175,7 @@ fn of_profile_or_target(target: &Target, context: &Context, mode: BackupMode) ->
     Err(ToolError::Library(error))
 }
 
-fn store_of(args: &BackupArgs, target: &Target) -> Result<PathBuf, ToolError> {
+pub(super) fn store_of(args: &BackupArgs, target: &Target) -> Result<PathBuf, ToolError> {
     let store = args.to.clone().or_else(|| target.store.clone());
     service::absolute(&store.ok_or_else(no_store)?)
 }

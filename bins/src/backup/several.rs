@@ -5,13 +5,14 @@ use std::time::{Duration, Instant};
 
 use svckit::discover::{Discovery, Origin};
 use svckit::operation::{
-    self, BackupReport, Ended, Failed, Records, Retries, RunItem, RunRecord, Slots, Succeeded, TargetOfRun,
+    self, Ended, Failed, MayPass, Records, Retries, RunItem, RunRecord, Slots, Succeeded, TargetOfRun,
 };
 use svckit::quiesce::Context;
 use svckit::world::clock;
 use svckit::{Failure, FailureKind};
 
-use super::run::{of_target, shown};
+use super::run::of_target;
+use super::taken::Taken;
 use crate::app::App;
 use crate::cli::backup::BackupArgs;
 use crate::error::ToolError;
@@ -22,7 +23,7 @@ use crate::{progress, signals};
 const AT_ONCE: usize = 2;
 
 /// A report, and how long it took.
-type Taken = (BackupReport, Duration);
+type Timed = (Taken, Duration);
 
 /// Everything that one run needs.
 pub(super) struct Several<'a> {
@@ -46,16 +47,20 @@ impl Several<'_> {
         let run = Mutex::new(RunRecord::begin());
         let keep = |ended: bool| self.keep_run(records.as_ref(), &run, ended);
         keep(false);
-        let work = |item: &RunItem| {
+        let retries = Retries::default();
+        let work = |item: &RunItem, attempt: u32| {
             let began = Instant::now();
-            of_target(context, self.discovery, self.args, &item.name).map(|report| (report, began.elapsed()))
+            let is_last =
+                |error: &ToolError| attempt >= retries.attempts || !error.may_pass() || context.cancel.is_requested();
+            let taken = of_target(context, self.discovery, self.args, &item.name, is_last)?;
+            Ok((taken, began.elapsed()))
         };
         let mut unwritten = None;
-        let ended = |item: &RunItem, end: Ended<Taken, ToolError>| {
+        let ended = |item: &RunItem, end: Ended<Timed, ToolError>| {
             let end = match end {
                 Ended::Done((report, took), _) => {
                     self.keep_success(records.as_ref(), &item.name, &report, took.as_secs_f64() * 1e3);
-                    shown(self.app, &report).map(|outcome| (outcome, None))
+                    report.show(self.app).map(|outcome| (outcome, None))
                 }
                 other => {
                     let (error, attempts) = self.error_of(&item.name, other);
@@ -77,7 +82,7 @@ impl Several<'_> {
             }
             keep(false);
         };
-        operation::run_all(self.items(names), &slots, &Retries::default(), &self.context.cancel, work, ended)
+        operation::run_all(self.items(names), &slots, &retries, &self.context.cancel, work, ended)
             .map_err(ToolError::io("begin", "the work on a target"))?;
         keep(true);
         match unwritten {
@@ -96,7 +101,7 @@ impl Several<'_> {
         names.iter().map(item).collect()
     }
 
-    fn error_of(&self, name: &str, end: Ended<Taken, ToolError>) -> (ToolError, u32) {
+    fn error_of(&self, name: &str, end: Ended<Timed, ToolError>) -> (ToolError, u32) {
         let what = |why: String| format!("back up {name}: {why}");
         let other = |why, kind| ToolError::Other { what: what(why), kind, hint: None };
         match end {
@@ -121,12 +126,12 @@ impl Several<'_> {
         }
     }
 
-    fn keep_success(&self, records: Option<&Records>, name: &str, report: &BackupReport, took_ms: f64) {
+    fn keep_success(&self, records: Option<&Records>, name: &str, report: &Taken, took_ms: f64) {
         let (Some(records), Ok(name)) = (records, name.parse()) else { return };
         let done = Succeeded {
             at: clock::now_rfc3339(),
-            backup: report.backup.clone(),
-            stored_bytes: report.stored_bytes,
+            backup: report.backup().cloned(),
+            stored_bytes: report.stored_bytes(),
             took_ms,
         };
         told(records.succeeded(&name, self.container_of(name.as_str()).as_deref(), done));

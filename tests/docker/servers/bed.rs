@@ -67,6 +67,19 @@ impl Server {
         server
     }
 
+    /// One of an image that is known by its name, with one label that says no more than that it is to be backed up.
+    pub(super) fn mysql_with_a_label(name: &str) -> Self {
+        let engine = shared();
+        engine.docker(["tag", &image("mysql"), "mariadb:11"]).expect(0);
+        let variable = format!("MARIADB_ROOT_PASSWORD={PASSWORD}");
+        let label = "--label=svckit.backup=yes";
+        engine.docker(["run", "-d", "--network=none", "--name", name, label, "-e", &variable, "mariadb:11"]).expect(0);
+        let server = Self { engine, name: name.to_owned(), client: &["mariadb", "--user=root", "--batch"] };
+        server.wait_for_log("port: 3306");
+        server.sql(include_str!("shop.sql"));
+        server
+    }
+
     pub(super) fn start(
         kind: &str,
         name: &str,

@@ -10,6 +10,7 @@ pub(super) const STORIES: &[Story] = &[
         whole_way,
     ),
     ("a restore replaces nothing that it was not asked to, and keeps what it replaces", overwrite),
+    ("one label is enough for a dump of a server, and its past is kept", by_label),
     ("one database of several is dumped alone, and one that is not there is an error", named),
 ];
 
@@ -75,6 +76,32 @@ fn overwrite() {
         server.sql("SELECT COUNT(*) FROM shop.item; SELECT MAX(a) FROM shop.plain"),
         "COUNT(*)\n10\nMAX(a)\n3\n"
     );
+}
+
+fn by_label() {
+    let server = Server::mysql_with_a_label("one-label");
+    let (config, store) = (server.engine.path("one-label.toml"), server.store());
+    std::fs::write(&config, format!("[defaults]\nstore = {store:?}\nretention = {{ last = 1 }}\n")).unwrap();
+    let config = config.to_str().unwrap();
+    let targets = server.svc_backup(&["targets", "--config", config]);
+    assert!(targets.stdout.contains("would dump: all databases of MySQL, password: the image's own"), "{targets:?}");
+    for _ in 0..2 {
+        let dumped = server.svc_backup(&["backup", "one-label", "--config", config]).expect(0);
+        assert!(dumped.stdout.contains("every statement") && !dumped.stderr.contains(PASSWORD), "{dumped:?}");
+    }
+    let kept: Vec<String> = server.stored().into_iter().filter(|name| !name.starts_with('.')).collect();
+    assert_eq!(kept.len(), 1, "the older one is no longer kept: {kept:?}");
+    let status = server.svc_backup(&["status"]);
+    assert!(status.stdout.lines().any(|line| line.starts_with("one-label ") && line.contains("good")), "{status:?}");
+    let verify = ["verify", "--from", store.to_str().unwrap(), "one-label", "--restore"];
+    server.svc_backup(&verify).expect(0);
+    // A server that is away is no reason to try for a minute; a failure is on record.
+    server.engine.docker(["stop", "one-label"]).expect(0);
+    assert_ne!(server.svc_backup(&["backup", "one-label", "--config", config]).status, 0);
+    let status = server.svc_backup(&["status"]);
+    let row = status.stdout.lines().find(|line| line.starts_with("one-label ")).unwrap();
+    assert!(row.contains("failed"), "{row}");
+    server.svc_backup(&["forget", "one-label"]).expect(0);
 }
 
 fn named() {

@@ -77,7 +77,8 @@ pub enum Ended<T, E> {
 /// How many times a wait may be cut into: for a clock that jumps.
 const WAIT_MAX: Duration = Duration::from_secs(3600);
 
-/// Works on all items, as many at once as there are slots, and tells each one's end from the calling thread.
+/// Works on all items, as many at once as there are slots, and tells each one's end from the calling thread. The work is
+/// told which attempt it is, from 1.
 ///
 /// A failure that may pass ([`MayPass`]) is tried again. A cancellation begins nothing any more; what runs
 /// sees it by itself, and is waited for.
@@ -96,7 +97,7 @@ pub fn run_all<T, E, W>(
 where
     T: Send,
     E: MayPass + std::fmt::Display + Send,
-    W: Fn(&RunItem) -> Result<T, E> + Sync,
+    W: Fn(&RunItem, u32) -> Result<T, E> + Sync,
 {
     let mut queue = Queue::new(items);
     let mut attempts: HashMap<usize, u32> = HashMap::new();
@@ -112,9 +113,10 @@ where
             while outcome.is_ok() && running < slots.get() && !cancel.is_requested() {
                 let Some(index) = queue.next(Instant::now()) else { break };
                 let (sender, item, work, done) = (sender.clone(), queue.item(index).clone(), &work, &done);
+                let attempt = attempts.get(&index).map_or(1, |made| made + 1);
                 let thread = std::thread::Builder::new().name(item.name.clone());
                 let started = thread.spawn_scoped(scope, move || {
-                    let result = catch_unwind(AssertUnwindSafe(|| work(&item)));
+                    let result = catch_unwind(AssertUnwindSafe(|| work(&item, attempt)));
                     let _the_run_has_ended = sender.send((index, result));
                     done.wake();
                 });

@@ -33,7 +33,7 @@ fn quickly() -> Retries {
 /// Name and end of each, in the order of the ends.
 fn ends<W>(items: Vec<RunItem>, slots: &Slots, cancel: &Cancel, work: W) -> Vec<(String, String)>
 where
-    W: Fn(&RunItem) -> Result<(), Trouble> + Sync,
+    W: Fn(&RunItem, u32) -> Result<(), Trouble> + Sync,
 {
     let mut ends = Vec::new();
     let told = |item: &RunItem, end: Ended<(), Trouble>| {
@@ -63,7 +63,7 @@ fn as_many_run_at_once_as_there_are_slots_and_never_more() {
     let (running, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let two = std::sync::Barrier::new(2);
     let items = (0..6).map(|n| item(&n.to_string(), &[])).collect();
-    let ends = ends(items, &Slots::new(2).unwrap(), &Cancel::new().unwrap(), |_| {
+    let ends = ends(items, &Slots::new(2).unwrap(), &Cancel::new().unwrap(), |_, _| {
         most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
         two.wait();
         running.fetch_sub(1, Ordering::SeqCst);
@@ -77,7 +77,7 @@ fn slots_that_are_added_while_it_runs_are_used_at_once() {
     let slots = Slots::new(1).unwrap();
     let (second_began, wait_for_second) = channel();
     let (sender, receiver) = (Mutex::new(second_began), Mutex::new(wait_for_second));
-    let ends = ends(vec![item("first", &[]), item("second", &[])], &slots, &Cancel::new().unwrap(), |item| {
+    let ends = ends(vec![item("first", &[]), item("second", &[])], &slots, &Cancel::new().unwrap(), |item, _| {
         if item.name == "first" {
             assert_eq!(slots.change(1), 2);
             let began = receiver.lock().unwrap().recv_timeout(LONG);
@@ -92,14 +92,14 @@ fn slots_that_are_added_while_it_runs_are_used_at_once() {
 
 #[test]
 fn only_what_may_pass_is_tried_again_and_not_for_ever() {
-    let tries = AtomicUsize::new(0);
     let items = vec![item("away", &[]), item("back", &[]), item("wrong", &[]), item("after", &["back"])];
-    let ends = ends(items, &Slots::new(1).unwrap(), &Cancel::new().unwrap(), |item| match item.name.as_str() {
-        "away" => Err(Trouble("away", true)),
-        "wrong" => Err(Trouble("wrong", false)),
-        "back" if tries.fetch_add(1, Ordering::SeqCst) == 0 => Err(Trouble("away", true)),
-        _ => Ok(()),
-    });
+    let ends =
+        ends(items, &Slots::new(1).unwrap(), &Cancel::new().unwrap(), |item, attempt| match item.name.as_str() {
+            "away" => Err(Trouble("away", true)),
+            "wrong" => Err(Trouble("wrong", false)),
+            "back" if attempt == 1 => Err(Trouble("away", true)),
+            _ => Ok(()),
+        });
     assert_eq!((of(&ends, "away"), of(&ends, "wrong")), ("away 3", "wrong 1"));
     assert_eq!((of(&ends, "back"), of(&ends, "after")), ("done 2", "done 1"));
 }
@@ -107,7 +107,7 @@ fn only_what_may_pass_is_tried_again_and_not_for_ever() {
 #[test]
 fn a_panic_ends_its_own_target_and_those_that_need_it() {
     let items = vec![item("a", &[]), item("b", &["a"]), item("c", &[]), item("d", &["e"]), item("e", &["d"])];
-    let ends = ends(items, &Slots::new(2).unwrap(), &Cancel::new().unwrap(), |item| {
+    let ends = ends(items, &Slots::new(2).unwrap(), &Cancel::new().unwrap(), |item, _| {
         assert!(item.name != "a", "a mistake");
         Ok(())
     });
@@ -119,7 +119,7 @@ fn a_panic_ends_its_own_target_and_those_that_need_it() {
 fn a_cancellation_waits_for_what_runs_and_begins_nothing_more() {
     let cancel = Cancel::new().unwrap();
     let items = vec![item("runs", &[]), item("waits", &[])];
-    let ends = ends(items, &Slots::new(1).unwrap(), &cancel, |_| {
+    let ends = ends(items, &Slots::new(1).unwrap(), &cancel, |_, _| {
         cancel.request();
         wait::readable(&[cancel.as_fd()], Instant::now() + LONG).unwrap();
         Err(Trouble("cancelled in order", true))
