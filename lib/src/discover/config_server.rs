@@ -20,7 +20,7 @@ use super::config::read_command;
 use super::reader::Table;
 use super::target::Order;
 use crate::controller::CommandLine;
-use crate::database::server::{Databases, EngineKind, SecretSource, ServerSpec, ValidationQuery};
+use crate::database::server::{Compression, Databases, EngineKind, SecretSource, ServerSpec, ValidationQuery};
 
 /// The priorities that there are: a few that people can order in their heads.
 const PRIORITY_MAX: i32 = 1000;
@@ -47,6 +47,9 @@ pub(super) fn read_server(table: &Table<'_, '_>) -> Option<ServerSpec> {
         table.refuse(key, "one place of the password is enough", None);
     }
     let compression = parsed(table, "compress", "zstd:9");
+    if compression == Some(Compression::None) {
+        table.refuse("compress", "a dump is always compressed so far", Some("compress = \"zstd:1\""));
+    }
     let question = |statement: String| ValidationQuery { database: None, statement, expect: None };
     let validation = table.texts("validate", "SELECT 1 FROM orders LIMIT 1");
     let Some(engine) = engine else {

@@ -126,7 +126,7 @@ impl<'a> Taken<'a> {
             self.note("Baktainer dumped without a single transaction, so its dumps of a server in use may contradict themselves");
         }
         if self.get("compress").is_some_and(|value| !is_true(value)) {
-            self.write("compress", "none");
+            self.note("baktainer.compress is off: svckit compresses every dump");
         }
     }
 
@@ -164,7 +164,7 @@ impl<'a> Taken<'a> {
             let end = match (&meant, key) {
                 (Some((name, number)), _) => format!("; svckit.{name}={number} has the one that was meant"),
                 (None, "backup.encrypt") => "; svckit does not encrypt yet".to_owned(),
-                (None, "backup.compress") => "; svckit compresses unless svckit.compress=none".to_owned(),
+                (None, "backup.compress") => "; svckit compresses every dump".to_owned(),
                 (None, _) => String::new(),
             };
             self.note(format!("baktainer.{key}={value:?} never had an effect{end}"));

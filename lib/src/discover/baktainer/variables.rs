@@ -88,7 +88,7 @@ fn said_of(name: &str, value: &str) -> Option<String> {
         },
         "BT_THREADS" => format!("BT_THREADS={value:?}: svc-backup backup --all --at-once N"),
         "BT_COMPRESS" if is_true(value) => return None,
-        "BT_COMPRESS" => "BT_COMPRESS is off: svckit compresses unless a target says svckit.compress=none".to_owned(),
+        "BT_COMPRESS" => "BT_COMPRESS is off: svckit compresses every dump".to_owned(),
         "BT_LOG_LEVEL" => {
             "BT_LOG_LEVEL: svc-backup has -v, -vv and -q. At `debug` Baktainer wrote passwords to its log".to_owned()
         }

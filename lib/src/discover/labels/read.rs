@@ -10,7 +10,9 @@ use super::schema::{PREFIX, VERSION};
 use super::values::{Values, split};
 use crate::controller::docker::Container;
 use crate::controller::{ContainerSpec, Endpoint};
-use crate::database::server::{Databases, EngineKind, SecretName, SecretSource, ServerSpec, UserName, ValidationQuery};
+use crate::database::server::{
+    Compression, Databases, EngineKind, SecretName, SecretSource, ServerSpec, UserName, ValidationQuery,
+};
 use crate::discover::profile::Profile;
 use crate::discover::{Alerts, Mode, Order, Origin, Retention, ServiceRef, StopSettings, Target};
 use crate::name::{NAME_LEN_MAX, TargetName};
@@ -282,9 +284,19 @@ fn read_server(engine: EngineKind, values: &Values<'_>) -> ServerSpec {
         databases,
         user,
         secret,
-        compression: values.parsed("compress").unwrap_or_default(),
+        compression: read_compression(values),
         validation: values.lines("validate").into_iter().map(question).collect(),
         ..ServerSpec::new(engine)
+    }
+}
+
+fn read_compression(values: &Values<'_>) -> Compression {
+    match values.parsed("compress") {
+        Some(Compression::None) => {
+            values.refuse("compress", "a dump is always compressed so far");
+            Compression::default()
+        }
+        other => other.unwrap_or_default(),
     }
 }
 
