@@ -112,8 +112,9 @@ impl Server {
     /// Waits until its log says so.
     #[track_caller]
     pub(super) fn wait_for_log(&self, text: &str) {
-        let script = "timeout 60 docker logs -f \"$0\" 2>&1 | grep -q -m1 -F \"$1\"";
-        let mut command = Command::new("sh");
+        // No pipe: it would wait for the end of what follows the log too.
+        let script = "grep -q -m1 -F -e \"$1\" < <(timeout 60 docker logs -f \"$0\" 2>&1)";
+        let mut command = Command::new("bash");
         command.args(["-c", script, &self.name, text]).env("DOCKER_HOST", self.engine.host());
         let outcome = run(command, Duration::from_secs(90));
         let log = self.engine.docker(["logs", "--tail", "20", &self.name]);
