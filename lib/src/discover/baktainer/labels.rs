@@ -142,7 +142,7 @@ impl<'a> Taken<'a> {
             Some(name) => self.write("password-env", *name),
             None => self.note(
                 "no variable of the container has that password: give it as a Docker secret and write \
-                 svckit.password-secret=NAME, or keep it on the host as a credential (svckit.password-credential=NAME)",
+                 svckit.password-secret=NAME, or name the target in the host's configuration (password-file, password-credential)",
             ),
         }
     }

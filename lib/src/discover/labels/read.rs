@@ -159,15 +159,7 @@ impl<'a> Reader<'a> {
                 }
             }
             None => {
-                for key in [
-                    "database",
-                    "user",
-                    "password-env",
-                    "password-secret",
-                    "password-credential",
-                    "validate",
-                    "compress",
-                ] {
+                for key in ["database", "user", "password-env", "password-secret", "validate", "compress"] {
                     // Shared by targets of which only some are servers.
                     if values.is_own(key) {
                         values.refuse(key, "it is for a database server, and no engine is named");
@@ -269,10 +261,6 @@ fn read_server(engine: EngineKind, values: &Values<'_>) -> ServerSpec {
     let sources: Vec<(&'static str, Option<SecretSource>)> = vec![
         ("password-env", values.parsed("password-env").map(SecretSource::ContainerEnv)),
         ("password-secret", values.parsed::<SecretName>("password-secret").map(SecretSource::DockerSecret)),
-        (
-            "password-credential",
-            values.parsed::<SecretName>("password-credential").map(SecretSource::SystemdCredential),
-        ),
     ];
     let mut given = sources.into_iter().filter_map(|(key, source)| Some((key, source?)));
     let secret = given.next().map_or(SecretSource::Image, |(_, source)| source);

@@ -26,7 +26,7 @@ const fn key(name: &'static str, kind: &'static str, example: &'static str, mean
 }
 
 /// Every label, in the order of the documentation.
-pub const KEYS: [LabelKey; 23] = [
+pub const KEYS: [LabelKey; 22] = [
     key("schema", "a number", "1", "the version of these labels; only without a target's name [1]"),
     key(
         "backup",
@@ -76,12 +76,6 @@ pub const KEYS: [LabelKey; 23] = [
         "a name",
         "db_password",
         "the Docker secret that has it: /run/secrets/NAME in the container",
-    ),
-    key(
-        "password-credential",
-        "a name",
-        "immich-db",
-        "the credential of the host that has it (systemd's LoadCredential=)",
     ),
     key(
         "mode",
@@ -144,12 +138,14 @@ pub(super) const OTHER_WORDS: [(&str, &str); 14] = [
 ];
 
 /// What a label can't say, and why: told instead of "unknown".
-pub(super) const NOT_BY_LABEL: [(&str, &str); 8] = [
+pub(super) const NOT_BY_LABEL: [(&str, &str); 9] = [
     (
-        "password",
-        "everybody who may ask Docker reads a label; use password-env, password-secret or password-credential",
+        "password-credential",
+        "whoever writes a label would be handed whichever credential of the host it names: name it in the host's \
+         configuration, a [target.NAME] in svckit.toml",
     ),
-    ("pass", "everybody who may ask Docker reads a label; use password-env, password-secret or password-credential"),
+    ("password", "everybody who may ask Docker reads a label; use password-env or password-secret"),
+    ("pass", "everybody who may ask Docker reads a label; use password-env or password-secret"),
     ("store", "where backups go is the host's to say: store = \"/srv/backups\" in [defaults] of svckit.toml"),
     ("to", "where backups go is the host's to say: store = \"/srv/backups\" in [defaults] of svckit.toml"),
     ("command", "a label runs no command; the host's configuration can: a [target.NAME] in svckit.toml"),

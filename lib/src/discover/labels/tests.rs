@@ -171,6 +171,7 @@ fn a_label_can_t_run_a_command_choose_a_place_of_the_host_or_hold_a_password() {
         ("store", "/etc"),
         ("last-resort", "fenced-kill"),
         ("password-command", "id"),
+        ("password-credential", "of-another"),
     ] {
         let label = format!("svckit.{key}");
         let said = said(&[("svckit.backup", "yes"), (&label, value)]);
