@@ -81,6 +81,21 @@ fn a_dry_run_leaves_no_trace_and_one_alone_has_a_record_too() {
 }
 
 #[test]
+fn two_targets_of_one_service_do_not_find_it_locked_by_each_other() {
+    let place = Place::new();
+    let mut service = std::process::Command::new("sleep").arg("600").spawn().unwrap();
+    std::fs::write(place.path("app.pid"), format!("{}\n", service.id())).unwrap();
+    let of = format!("pid-file = {:?}", place.path("app.pid"));
+    let names = ["a", "b", "c", "d", "e", "f"];
+    let config = configure(&place, &names.map(|name| (name, of.as_str())));
+    let all = all(&place, &config, &["--at-once", "6"]);
+    let pid = rustix::process::Pid::from_child(&service);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    service.wait().unwrap();
+    all.succeeds();
+}
+
+#[test]
 fn a_circle_is_told_and_a_record_that_can_t_be_read_is_told_and_mended_by_the_next_backup() {
     let place = Place::new();
     let config = configure(&place, &[("a", "after = [\"b\"]"), ("b", "after = [\"a\"]"), ("c", "")]);
@@ -106,7 +121,7 @@ fn a_run_that_is_told_to_end_publishes_nothing_by_half_and_says_what_it_did_not_
     let mut err = BufReader::new(run.stderr.take().unwrap());
     // It has begun the first, and waits for an answer to its first ping until it has heard the signal.
     let (first_ping, _) = listener.accept().unwrap();
-    let pid = rustix::process::Pid::from_raw(i32::try_from(run.id()).unwrap()).unwrap();
+    let pid = rustix::process::Pid::from_child(&run);
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
     let mut said = String::new();
     while !said.contains("ending") {

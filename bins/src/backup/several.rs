@@ -13,6 +13,7 @@ use svckit::{Failure, FailureKind};
 
 use super::run::of_target;
 use super::taken::Taken;
+use super::targets::service_text;
 use crate::app::App;
 use crate::cli::backup::BackupArgs;
 use crate::error::ToolError;
@@ -94,9 +95,11 @@ impl Several<'_> {
     fn items(&self, names: &[String]) -> Vec<RunItem> {
         let item = |name: &String| {
             // One that can't be read fails when its turn comes.
-            let order = self.discovery.target(name).map(|target| target.order).unwrap_or_default();
+            let target = self.discovery.target(name).ok();
+            let service = target.as_ref().and_then(|target| target.service.as_ref()).map(service_text);
+            let order = target.map(|target| target.order).unwrap_or_default();
             let after = order.after.iter().map(ToString::to_string).collect();
-            RunItem { name: name.clone(), priority: order.priority, after }
+            RunItem { name: name.clone(), priority: order.priority, after, service }
         };
         names.iter().map(item).collect()
     }

@@ -149,7 +149,7 @@ fn mode(mode: Option<Mode>) -> &'static str {
     }
 }
 
-fn service_text(service: &ServiceRef) -> String {
+pub(super) fn service_text(service: &ServiceRef) -> String {
     match service {
         ServiceRef::Unit(name) => format!("unit {name}"),
         ServiceRef::UserUnit(name) => format!("user unit {name}"),

@@ -11,6 +11,8 @@ pub struct RunItem {
     pub priority: i32,
     /// Those of the run that must have succeeded before. Others are not waited for: nobody asked for them.
     pub after: Vec<String>,
+    /// Of those that share it only one is worked on at a time: targets of one service would find it locked by each other.
+    pub service: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,8 +42,8 @@ impl Queue {
     /// The one whose turn it is, which runs from now on; of equals the one that was named first.
     pub(super) fn next(&mut self, now: Instant) -> Option<usize> {
         let is_ready = |(item, state): &(RunItem, State)| match state {
-            State::Waiting => self.is_free(item),
-            State::Resting(until) => *until <= now,
+            State::Waiting => self.is_free(item) && !self.is_taken(item),
+            State::Resting(until) => *until <= now && !self.is_taken(item),
             _ => false,
         };
         let ready = self.items.iter().enumerate().filter(|(_, entry)| is_ready(entry));
@@ -52,6 +54,12 @@ impl Queue {
 
     fn is_free(&self, item: &RunItem) -> bool {
         item.after.iter().all(|name| self.of(name).all(|(_, state)| *state == State::Succeeded))
+    }
+
+    /// Whether another of its service runs.
+    fn is_taken(&self, item: &RunItem) -> bool {
+        let runs = |(other, state): &(RunItem, State)| *state == State::Running && other.service == item.service;
+        item.service.is_some() && self.items.iter().any(runs)
     }
 
     fn of(&self, name: &str) -> impl Iterator<Item = &(RunItem, State)> {
@@ -115,7 +123,12 @@ mod tests {
     use super::*;
 
     fn item(name: &str, priority: i32, after: &[&str]) -> RunItem {
-        RunItem { name: name.to_owned(), priority, after: after.iter().map(|name| (*name).to_owned()).collect() }
+        RunItem {
+            name: name.to_owned(),
+            priority,
+            after: after.iter().map(|name| (*name).to_owned()).collect(),
+            service: None,
+        }
     }
 
     /// The order in which all run, one after another, where those named fail.
@@ -156,6 +169,21 @@ mod tests {
     }
 
     #[test]
+    fn two_of_one_service_are_never_worked_on_at_once() {
+        let of = |name: &str, service: &str| RunItem { service: Some(service.to_owned()), ..item(name, 0, &[]) };
+        let mut queue = Queue::new(vec![of("a", "one"), of("b", "one"), of("c", "two"), item("d", -1, &[])]);
+        let now = Instant::now();
+        assert_eq!(
+            (queue.next(now), queue.next(now), queue.next(now), queue.next(now)),
+            (Some(0), Some(2), Some(3), None)
+        );
+        queue.rest(0, now);
+        assert_eq!((queue.next(now), queue.next(now)), (Some(0), None));
+        queue.end(0, false);
+        assert_eq!(queue.next(now), Some(1));
+    }
+
+    #[test]
     fn one_that_rests_lets_others_pass() {
         let mut queue = Queue::new(vec![item("a", 9, &[]), item("b", 0, &[])]);
         let now = Instant::now();
@@ -178,6 +206,7 @@ mod tests {
                 name: name(index),
                 priority: *priority,
                 after: after.iter().map(|index| name(*index)).collect(),
+                service: Some(format!("s{}", index % 3)),
             });
             let failing: Vec<String> = failing.into_iter().map(name).collect();
             let failing: Vec<&str> = failing.iter().map(String::as_str).collect();

@@ -23,7 +23,12 @@ impl MayPass for Trouble {
 }
 
 fn item(name: &str, after: &[&str]) -> RunItem {
-    RunItem { name: name.to_owned(), priority: 0, after: after.iter().map(|name| (*name).to_owned()).collect() }
+    RunItem {
+        name: name.to_owned(),
+        priority: 0,
+        after: after.iter().map(|name| (*name).to_owned()).collect(),
+        service: None,
+    }
 }
 
 fn quickly() -> Retries {
