@@ -338,9 +338,8 @@ fn a_backup_that_is_damaged_itself_is_passed_over_for_the_one_before() {
     connection.execute("INSERT INTO notes VALUES(4001, 'since', 'x')", []).unwrap();
     connection.close().unwrap();
     let second: Value = serde_json::from_str(backup().lines().last().unwrap()).unwrap();
-    // Two of one second are in the order of their ids.
-    let id = |backup: &Value| backup["backup"].as_str().unwrap().to_owned();
-    let (older, newest) = if id(&first) < id(&second) { (first, second) } else { (second, first) };
+    // Also where both are of one second: the later one has the larger number.
+    let (older, newest) = (first, second);
     let stored = PathBuf::from(newest["path"].as_str().unwrap());
     let payload = std::fs::read_dir(&stored).unwrap().map(|entry| entry.unwrap().path());
     let payload = payload.into_iter().find(|path| path.extension().is_some_and(|e| e == "zst")).unwrap();

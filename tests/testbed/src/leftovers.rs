@@ -10,6 +10,9 @@ const UNIT_ROOTS: [&str; 4] =
     ["/run/systemd/system", "/etc/systemd/system", "/run/systemd/transient", "/run/user/0/systemd/user"];
 const STATE_ROOTS: [&str; 2] = ["/run/svckit", "/var/lib/svckit"];
 
+/// The records of targets and runs.
+const KEPT: [&str; 2] = ["/var/lib/svckit/targets", "/var/lib/svckit/runs"];
+
 /// Everything of svckit's that is on the unit or speaks of it, as text. Lock files stay by design, and say nothing:
 /// the lock is the kernel's; so do the records and logs of commands, which say who runs them.
 #[must_use]
@@ -22,6 +25,8 @@ pub fn leftovers(unit: &str) -> Vec<String> {
     for root in STATE_ROOTS {
         found.extend(files(Path::new(root)).into_iter().filter(|file| mentions(file, unit)));
     }
+    // What became of targets and runs is kept, and holds nothing.
+    found.retain(|file| !KEPT.iter().any(|root| file.starts_with(root)));
     found
         .iter()
         .map(|path| format!("{}: {}", path.display(), std::fs::read_to_string(path).unwrap_or_default()))
