@@ -87,6 +87,8 @@ fn killed_with_its_guard(engine: &Engine, name: &str) {
     running.kill();
     running.finish(QUICK).expect(128 + 9);
     one.record.wait_for("it has ended", QUICK, |events| events.iter().any(|event| event.what == "end"));
+    // Its last word is not yet its end, and a start before that would be none.
+    engine.docker(["wait", name]).expect(0);
     assert_eq!(one.field(".HostConfig.RestartPolicy.Name"), "no");
 }
 
