@@ -4,7 +4,7 @@ use rustix::process::Signal;
 use svckit_testbed::command::{Running, signal, start};
 use svckit_testbed::stories::Story;
 
-use super::bed::{PASSWORD, Server, Writer, assert_no_scratch, wait_until};
+use super::bed::{PASSWORD, Server, Writer, alone, assert_no_scratch, wait_until};
 use crate::engine::QUICK;
 
 pub(super) const STORIES: &[Story] = &[
@@ -123,6 +123,7 @@ fn the_tool() {
 }
 
 fn the_restore_test() {
+    let _alone = alone();
     let server = Server::mysql("proved");
     server.back_up("mysql", &["--password-env", "MARIADB_ROOT_PASSWORD"]).expect(0);
     let store = server.store().display().to_string();

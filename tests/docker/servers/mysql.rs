@@ -2,7 +2,7 @@
 
 use svckit_testbed::stories::Story;
 
-use super::bed::{PASSWORD, Server, Writer, assert_no_scratch};
+use super::bed::{PASSWORD, Server, Writer, alone, assert_no_scratch};
 
 pub(super) const STORIES: &[Story] = &[
     (
@@ -18,6 +18,7 @@ const TRANSFER: fn(u64) -> String =
     |n| format!("BEGIN; INSERT INTO shop.debit VALUES ({n}, -1); INSERT INTO shop.credit VALUES ({n}, 1); COMMIT;");
 
 fn whole_way() {
+    let _alone = alone();
     let server = Server::mysql("whole");
     let plan = server.back_up("mysql", &["--dry-run"]).expect(0);
     assert!(plan.stdout.contains("would be dumped") && plan.stdout.contains("users.sql"), "{plan:?}");
@@ -79,6 +80,7 @@ fn overwrite() {
 }
 
 fn by_label() {
+    let _alone = alone();
     let server = Server::mysql_with_a_label("one-label");
     let (config, store) = (server.engine.path("one-label.toml"), server.store());
     std::fs::write(&config, format!("[defaults]\nstore = {store:?}\nretention = {{ last = 1 }}\n")).unwrap();

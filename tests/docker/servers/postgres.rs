@@ -4,7 +4,7 @@ use rustix::process::Signal;
 use svckit_testbed::command::{signal, start};
 use svckit_testbed::stories::Story;
 
-use super::bed::{Server, Writer, assert_no_scratch, wait_until};
+use super::bed::{Server, Writer, alone, assert_no_scratch, wait_until};
 use crate::engine::QUICK;
 
 pub(super) const STORIES: &[Story] = &[
@@ -27,6 +27,7 @@ fn server(name: &str, local: &str) -> Server {
 }
 
 fn whole_way() {
+    let _alone = alone();
     let one = server("pg", "trust");
     one.sql(include_str!("shop.pg.sql"));
     let writer = Writer::start(&one, |n| match n {

@@ -2,7 +2,7 @@
 
 use svckit_testbed::stories::Story;
 
-use super::bed::{Server, assert_no_scratch};
+use super::bed::{Server, alone, assert_no_scratch};
 
 pub(super) const STORIES: &[Story] =
     &[("a Redis data set is dumped with its password, and proved by a restore", whole_way)];
@@ -10,6 +10,7 @@ pub(super) const STORIES: &[Story] =
 const PASSWORD: &str = "kan arie\"7393";
 
 fn whole_way() {
+    let _alone = alone();
     let variable = format!("REDIS_PASSWORD={PASSWORD}");
     let server = Server::start("redis", "cache", &variable, &[], &["redis-cli", "--no-auth-warning", "-a", PASSWORD]);
     server.wait_for_log("eady to accept connections");

@@ -7,7 +7,7 @@ use std::time::Duration;
 use svckit_testbed::command::{run, start};
 use svckit_testbed::stories::Story;
 
-use super::bed::{PASSWORD, Server, Writer, wait_until};
+use super::bed::{PASSWORD, Server, Writer, alone, wait_until};
 use crate::engine::QUICK;
 
 pub(super) const STORIES: &[Story] = &[
@@ -19,6 +19,7 @@ pub(super) const STORIES: &[Story] = &[
 const CORE: &str = "-7391";
 
 fn canary() {
+    let _alone = alone();
     let server = Server::mysql("canary");
     let file = server.engine.path("canary.password");
     std::fs::write(&file, format!("{PASSWORD}\n")).unwrap();
