@@ -102,7 +102,8 @@ impl Machine {
         if outcome.status != 0 {
             return Err(format!("svc-ctl resume --boot ends with {}: {}", outcome.status, outcome.stderr));
         }
-        if service::processes(root).is_empty() {
+        // What the resume has just started is not to be started twice.
+        if service::settled_processes(root).is_empty() {
             service::start(root);
         }
         Ok(())

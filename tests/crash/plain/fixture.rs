@@ -168,7 +168,7 @@ impl Plain {
     }
 
     pub(crate) fn check_service(&self) -> Result<(), String> {
-        let running = service::processes(self.root());
+        let running = service::settled_processes(self.root());
         if running.len() != 1 || service::pid(self.root()) != running.first().copied() {
             let named = std::fs::read_to_string(service::pid_file(self.root())).unwrap_or_default();
             return Err(format!("the service is not up as before: processes {running:?}, pid file {:?}", named.trim()));

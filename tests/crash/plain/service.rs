@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use svckit_testbed::command::program;
 use svckit_testbed::record::Record;
@@ -32,6 +32,24 @@ pub(crate) fn record(root: &Path) -> Record {
 pub(crate) fn pid(root: &Path) -> Option<i32> {
     let pid = std::fs::read_to_string(pid_file(root)).ok()?.trim().parse().ok()?;
     processes(root).contains(&pid).then_some(pid)
+}
+
+/// The same, once the one that the pid file names shows what it runs: in the middle of its execve a process has no words.
+pub(crate) fn settled_processes(root: &Path) -> Vec<i32> {
+    let until = Instant::now() + QUICK;
+    let named = || std::fs::read_to_string(pid_file(root)).ok()?.trim().parse::<i32>().ok();
+    // A zombie has no program any more.
+    let is_wordless = |pid: i32| {
+        std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|words| words.is_empty())
+            && std::fs::read_link(format!("/proc/{pid}/exe")).is_ok()
+    };
+    loop {
+        let found = processes(root);
+        if !found.is_empty() || !named().is_some_and(is_wordless) || Instant::now() > until {
+            return found;
+        }
+        std::thread::yield_now();
+    }
 }
 
 /// The command that runs it.
