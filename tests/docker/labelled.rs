@@ -76,13 +76,18 @@ fn labels_that_are_wrong() {
     let data = format!("{}:/data", engine.path("right").display());
     let right = engine.service("right", &["-v", &data, "--label=svckit.sqlite=/data/data.db"], "--on-term exit");
     engine.service("wrong", &["--label=svckit.engin=postgres", "--label=svckit.password=hunter2"], "--on-term exit");
+    // As a restore test has one: none of the targets.
+    engine.service("of-our-own", &["--label=svckit.scratch=1:1:of-no-boot:pid1"], "--on-term exit");
     engine.service("left-alone", &["--label=svckit.backup=no"], "--on-term exit");
     let all = run(engine.tool("svc-backup", &["backup", "--all", "--config", &config]), 4 * QUICK).expect(32);
     assert!(all.stdout.contains("right ") && all.stdout.contains("verified"), "{all:?}");
     for said in ["container wrong, label svckit.engin", "svckit.engine=...", "everybody who may ask Docker"] {
         assert!(all.stderr.contains(said), "{said}: {all:?}");
     }
-    assert!(!all.stderr.contains("hunter2") && !all.stdout.contains("left-alone"), "{all:?}");
+    assert!(
+        !all.stderr.contains("of-our-own") && !all.stderr.contains("hunter2") && !all.stdout.contains("left-alone"),
+        "{all:?}"
+    );
     assert_eq!(right.starts(), 1, "a hot backup stops nothing");
 
     // Nobody listens there; what the configuration has itself is backed up all the same.

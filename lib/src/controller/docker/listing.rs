@@ -7,7 +7,7 @@ use bollard::models::{ContainerSummary, ContainerSummaryStateEnum as State, Moun
 
 use super::compose::label;
 use super::engine::Engine;
-use super::{Endpoint, compose, failed};
+use super::{Endpoint, compose, failed, scratch};
 use crate::controller::ControllerError;
 
 /// A container that there is, running or not.
@@ -50,7 +50,7 @@ impl Container {
     }
 }
 
-/// Every container that the engine knows, those that do not run included, by name.
+/// Every container that the engine knows, those that do not run included and our own scratch ones not, by name.
 ///
 /// # Errors
 /// [`ControllerError::Unreachable`] within seconds when no engine answers, [`ControllerError::Unsafe`] for one that is
@@ -58,7 +58,9 @@ impl Container {
 pub fn containers(endpoint: &Endpoint) -> Result<Vec<Container>, ControllerError> {
     let failed = |error| failed("list", "the containers", endpoint, error);
     let listed = Engine::connect(endpoint).and_then(|engine| engine.list(Vec::new(), true)).map_err(failed)?;
-    let mut all: Vec<Container> = listed.into_iter().filter_map(container).collect();
+    // What restore tests make for a while is nobody's service.
+    let others = listed.into_iter().filter(|one| label(one, scratch::LABEL).is_none());
+    let mut all: Vec<Container> = others.filter_map(container).collect();
     all.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(all)
 }

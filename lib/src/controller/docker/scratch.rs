@@ -17,7 +17,7 @@ use crate::name::BackupId;
 use crate::world::ProcessId;
 
 /// Whose it is: `PID:START_TICKS:BOOT_ID:PID_NAMESPACE`.
-const LABEL: &str = "svckit.scratch";
+pub(super) const LABEL: &str = "svckit.scratch";
 /// It does nothing until it is removed; programs are run in it beside.
 const IDLE: [&str; 3] = ["tail", "-f", "/dev/null"];
 
