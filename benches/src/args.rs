@@ -31,7 +31,7 @@ struct Options {
     /// Where databases and copies lie; six times the size must be free
     #[arg(long, global = true, default_value_os_t = default_dir())]
     dir: PathBuf,
-    /// Where svc-ctl and svc-backup are [default: beside this program]
+    /// Where svc-ctl, svc-backup and svc-repair are [default: beside this program]
     #[arg(long, global = true)]
     programs: Option<PathBuf>,
     /// The file that keeps the figures; `-` keeps none
@@ -55,12 +55,19 @@ enum Command {
     Memory,
     /// What a hot snapshot costs a busy writer
     Stall,
-    /// A check of every page
+    /// A check of every page, warm and cold, and its peak memory
     Check,
     /// A repair of damaged tables
     Salvage,
+    /// A command under a lock, and the hand-over of a lock to a waiter
+    Lock,
+    /// A tree that is published again
+    Publish,
     /// Remove the generated databases
     Clean,
+    /// Prints the nanoseconds of CLOCK_MONOTONIC
+    #[command(hide = true)]
+    Clock,
     /// A service that opens a database and says when it is ready and when it ends
     #[command(hide = true)]
     Service(actors::ServiceArgs),
@@ -80,6 +87,10 @@ pub(crate) fn run() -> Outcome<()> {
         Command::Writer(args) => return actors::writer(&args),
         Command::Peak(args) => return actors::peak(&args),
         Command::Clean => return data::clean(&options.dir),
+        Command::Clock => {
+            println!("{}", actors::now());
+            return Ok(());
+        }
         Command::All => measures::ALL,
         Command::Stop => &["stop"],
         Command::Downtime => &["downtime"],
@@ -89,6 +100,8 @@ pub(crate) fn run() -> Outcome<()> {
         Command::Stall => &["stall"],
         Command::Check => &["check"],
         Command::Salvage => &["salvage"],
+        Command::Lock => &["lock", "lock-wait"],
+        Command::Publish => &["publish", "publish-large"],
     };
     let own = std::env::current_exe()?;
     let programs = options.programs.unwrap_or_else(|| own.parent().unwrap_or(Path::new(".")).to_owned());

@@ -56,6 +56,13 @@ pub(crate) fn level(database: &Path) -> Outcome<()> {
     Ok(())
 }
 
+/// The same, with nothing of the database in the page cache: every page comes from the disk, or from what the disk keeps.
+pub(crate) fn cold(database: &Path) -> Outcome<()> {
+    rustix::fs::sync();
+    let file = File::open(database)?;
+    Ok(rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)?)
+}
+
 /// A size for people.
 pub(crate) fn megabytes(bytes: u64) -> String {
     if bytes >= 1_000_000_000 { format!("{:.1} GB", bytes as f64 / 1e9) } else { format!("{} MB", bytes / 1_000_000) }

@@ -45,7 +45,7 @@ pub(crate) fn keep(path: &Path, section: &Section, bench: &Bench) -> Outcome<()>
     let mut text = String::from(
         "# Measured side by side\n\nWritten by `cargo run --release -p svckit-benches -- all`. Read the ratios: the absolute figures are those of \
          one machine.\nMedians, ranges in brackets; contestants run in turns after a warm-up, each from the same state: everything\n\
-         synced, the database in the page cache.\n",
+         synced, the database in the page cache, but where a row is called cold.\n",
     );
     for name in measures::ALL {
         let heading = format!("## {name}: ");

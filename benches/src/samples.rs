@@ -60,6 +60,8 @@ pub(crate) struct Measured {
     /// Processor time of user and kernel, of this program and of the programs that it waited for: where the machine has
     /// other work, this is what can still be compared.
     pub(crate) cpu: Samples,
+    /// Bytes that the same programs wrote in the median run, as the kernel counts them (getrusage(2), `ru_oublock`).
+    pub(crate) written: u64,
 }
 
 /// Runs all in turns, with a warm-up round that does not count; whoever began a round ends the next.
@@ -68,7 +70,7 @@ pub(crate) fn in_turns(
     runs: usize,
     mut prepare: impl FnMut() -> Outcome<()>,
 ) -> Outcome<Vec<Measured>> {
-    let mut times = vec![(Vec::new(), Vec::new()); contestants.len()];
+    let mut found = vec![(Vec::new(), Vec::new(), Vec::new()); contestants.len()];
     for round in 0..=runs {
         let mut order: Vec<usize> = (0..contestants.len()).collect();
         if round % 2 == 1 {
@@ -77,27 +79,37 @@ pub(crate) fn in_turns(
         for i in order {
             prepare()?;
             let contestant = &mut contestants[i];
-            let before = cpu_time()?;
+            let (cpu_before, written_before) = used()?;
             let took = (contestant.run)().map_err(|error| format!("{}: {error}", contestant.name))?;
-            let cpu = cpu_time()?.saturating_sub(before);
+            let (cpu, written) = used()?;
+            let (cpu, written) = (cpu.saturating_sub(cpu_before), written.saturating_sub(written_before));
             let (time, of_cpu) = (took.as_secs_f64(), cpu.as_secs_f64());
             eprintln!("  round {round}: {} {time:.3} s, processor {of_cpu:.3} s", contestant.name);
             if round > 0 {
-                times[i].0.push(took);
-                times[i].1.push(cpu);
+                found[i].0.push(took);
+                found[i].1.push(cpu);
+                found[i].2.push(written);
             }
         }
     }
-    Ok(times.into_iter().map(|(time, cpu)| Measured { time: Samples::new(time), cpu: Samples::new(cpu) }).collect())
+    let measured = found.into_iter().map(|(time, cpu, mut written)| {
+        written.sort_unstable();
+        let median = written.get(written.len() / 2).copied().unwrap_or_default();
+        Measured { time: Samples::new(time), cpu: Samples::new(cpu), written: median }
+    });
+    Ok(measured.collect())
 }
 
-fn cpu_time() -> Outcome<Duration> {
-    let mut sum = 0;
+/// Processor time and bytes written so far, of this program and of those that it waited for.
+fn used() -> Outcome<(Duration, u64)> {
+    let (mut sum, mut blocks) = (0, 0);
     for who in [UsageWho::RUSAGE_SELF, UsageWho::RUSAGE_CHILDREN] {
         let usage = getrusage(who)?;
         sum += usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
+        blocks += usage.block_writes();
     }
-    Ok(Duration::from_micros(u64::try_from(sum)?))
+    // Blocks of 512 bytes, whatever the file system's.
+    Ok((Duration::from_micros(u64::try_from(sum)?), u64::try_from(blocks)? * 512))
 }
 
 /// The ratios of two contestants: of the medians, and of the best runs, which other work disturbed least.

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
 
 use clap::Parser;
+use svckit::lock::{LockRules, OnNetwork};
 use svckit::operation;
 use svckit::progress::{Cancel, Observer, Silent};
 use svckit::quiesce::Context;
@@ -39,6 +40,7 @@ pub struct App {
     /// The configuration that was named.
     pub config: Option<PathBuf>,
     quiet: bool,
+    verbose: u8,
 }
 
 impl App {
@@ -47,7 +49,12 @@ impl App {
     pub fn start(program: &'static str, global: &Global) -> Self {
         protect();
         say(global);
-        Self { output: Output::new(program, global.json), config: global.config.clone(), quiet: global.quiet }
+        Self {
+            output: Output::new(program, global.json),
+            config: global.config.clone(),
+            quiet: global.quiet,
+            verbose: global.verbose,
+        }
     }
 
     /// Whether only errors are to be told.
@@ -56,15 +63,34 @@ impl App {
         self.quiet
     }
 
+    /// The option by which another program of ours says as much on standard error.
+    #[must_use]
+    pub fn verbosity(&self) -> Option<&'static str> {
+        match (self.quiet, self.verbose) {
+            (true, _) => Some("-q"),
+            (false, 0) => None,
+            (false, 1) => Some("-v"),
+            (false, _) => Some("-vv"),
+        }
+    }
+
     /// What the library needs: directories, cancellation by signals, progress.
     ///
     /// # Errors
     /// When the directories can't be told or signals can't be handled.
     pub fn context(&self) -> Result<Context, ToolError> {
+        self.context_saying("ending: first the service is brought back")
+    }
+
+    /// The same; `ending` is said when a signal asks for the end.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn context_saying(&self, ending: &'static str) -> Result<Context, ToolError> {
         let observer = progress::observer(self.quiet);
         let teller = Arc::clone(&observer);
-        let cancel = signals::cancel_on_signal(move || teller.notice("ending: first the service is brought back"))?;
-        context_in(dirs::state()?, cancel, observer)
+        let cancel = signals::cancel_on_signal(move || teller.notice(ending))?;
+        context_in(dirs::state()?, dirs::locks_on_network(self.config.as_deref()), cancel, observer)
     }
 
     /// Turns the result of a run into the process's exit code, and tells a failure.
@@ -86,7 +112,12 @@ impl App {
 ///
 /// # Errors
 /// When our own program can't be found.
-pub fn context_in(dirs: StateDirs, cancel: Cancel, observer: Arc<dyn Observer>) -> Result<Context, ToolError> {
+pub fn context_in(
+    dirs: StateDirs,
+    on_network: OnNetwork,
+    cancel: Cancel,
+    observer: Arc<dyn Observer>,
+) -> Result<Context, ToolError> {
     let program = std::env::current_exe().map_err(ToolError::io("find", "the program that runs"))?;
     let directory = |flag: &str, dir: &PathBuf| [PathBuf::from(flag), dir.clone()];
     let mut guard_argv = vec![program, "guard".into()];
@@ -94,7 +125,11 @@ pub fn context_in(dirs: StateDirs, cancel: Cancel, observer: Arc<dyn Observer>) 
     guard_argv.extend(directory("--lock-dir", &dirs.lock));
     guard_argv.extend(directory("--state-dir", &dirs.state));
     guard_argv.extend(directory("--runtime-dir", &dirs.runtime));
-    Ok(Context { dirs, guard_argv, cancel, observer })
+    if on_network == OnNetwork::Warn {
+        guard_argv.push("--on-network=warn".into());
+    }
+    let locks = LockRules { handed: crate::lock::handed(), on_network };
+    Ok(Context { dirs, locks, guard_argv, cancel, observer })
 }
 
 /// The hidden `guard` entry: waits for the end of its owner. Says one byte on standard output once it can't miss it.
@@ -106,7 +141,7 @@ pub fn guard(args: &GuardArgs) -> Result<Outcome, ToolError> {
         StateDirs { lock: args.lock_dir.clone(), state: args.state_dir.clone(), runtime: args.runtime_dir.clone() };
     // No handlers: whoever ends the guard by a signal means it, and `resume` still has the journal.
     let cancel = Cancel::new().map_err(ToolError::io("make an eventfd for", "cancellation"))?;
-    let context = context_in(dirs, cancel, Arc::new(Silent))?;
+    let context = context_in(dirs, args.on_network.into(), cancel, Arc::new(Silent))?;
     operation::guard(&context, &args.owner, &args.entry, || {
         // The owner may be gone already; then the wait ends at once.
         let _owner_gone = Output::new("guard", false).text("w");
@@ -121,6 +156,13 @@ static CALLERS_UMASK: OnceLock<u32> = OnceLock::new();
 #[must_use]
 pub fn callers_umask() -> Option<u32> {
     CALLERS_UMASK.get().copied()
+}
+
+/// From here on files are made with the caller's umask again: for a program that makes them for others.
+pub fn keep_callers_umask() {
+    if let Some(umask) = callers_umask() {
+        let _ours = rustix::process::umask(rustix::fs::Mode::from_raw_mode(umask));
+    }
 }
 
 /// Files that we make are the user's alone, and no other process of the user reads our memory: it may hold what a

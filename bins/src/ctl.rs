@@ -46,6 +46,7 @@ fn run(app: &App, command: &Command) -> Result<Outcome, ToolError> {
         Command::Completions(args) => manual::completions::<Cli>(&app.output, args.shell),
         Command::Man(args) => manual::write::<Cli>(&args.directory),
         Command::Guard(args) => app::guard(args),
+        Command::LockKeys(which) => crate::lock::print_keys(app, which),
     }
 }
 

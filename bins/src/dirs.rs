@@ -3,7 +3,9 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
+use svckit::controller::{ClientFiles, Endpoint, TlsFiles};
 use svckit::discover::{Config, Discovery, Search};
+use svckit::lock::OnNetwork;
 use svckit::world::StateDirs;
 
 use crate::error::ToolError;
@@ -54,11 +56,34 @@ pub fn discovery(named: Option<&Path>) -> Result<Discovery, ToolError> {
         None => Config::default(),
     };
     let discovery = Discovery::new(config, Search::here(home()));
-    // As Docker's own programs read it.
     match std::env::var_os("DOCKER_HOST").filter(|host| !host.is_empty()) {
-        Some(host) if discovery.docker().endpoint.is_none() => Ok(discovery.on_engine(host.to_string_lossy().parse()?)),
+        Some(host) if discovery.docker().endpoint.is_none() => {
+            Ok(discovery.on_engine(docker_host(&host.to_string_lossy())?))
+        }
         _ => Ok(discovery),
     }
+}
+
+/// What the configuration says of locks on a network file system. What is wrong with it is told by those who need the
+/// rest of it: a resume needs nothing else, and must not fail for it.
+#[must_use]
+pub fn locks_on_network(named: Option<&Path>) -> OnNetwork {
+    let config = config_file(named).and_then(|path| Config::read(&path).ok());
+    config.map(|config| config.locks_on_network).unwrap_or_default()
+}
+
+/// As Docker's own programs read their variables: with DOCKER_TLS_VERIFY the files of DOCKER_CERT_PATH, else of ~/.docker.
+fn docker_host(host: &str) -> Result<Endpoint, ToolError> {
+    if variable("DOCKER_TLS_VERIFY").is_none() || !host.starts_with("tcp://") {
+        return Ok(host.parse()?);
+    }
+    let directory = variable("DOCKER_CERT_PATH").or_else(|| Some(home()?.join(".docker"))).ok_or_else(|| {
+        ToolError::usage("DOCKER_TLS_VERIFY is set, and no directory of certificates is known", "set DOCKER_CERT_PATH")
+    })?;
+    let file = |name| absolute(&directory.join(name));
+    let client = ClientFiles { cert: file("cert.pem")?, key: file("key.pem")? };
+    let has_client = client.cert.exists() || client.key.exists();
+    Ok(Endpoint::with_tls(host, TlsFiles { ca: file("ca.pem")?, client: has_client.then_some(client) })?)
 }
 
 /// The file that [`discovery`] reads, if there is one.

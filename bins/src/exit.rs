@@ -43,7 +43,7 @@ impl Outcome {
                 FailureKind::Config => (3, "config", "configuration or label invalid"),
                 FailureKind::No => (10, "no", "the answer is no (not running, not ready, nothing to do)"),
                 FailureKind::Corrupt => (11, "corrupt", "the database is corrupt"),
-                FailureKind::Unverified => (12, "unverified", "a backup does not verify"),
+                FailureKind::Unverified => (12, "unverified", "a backup, or a published generation, does not verify"),
                 FailureKind::Partial => {
                     (13, "partial", "repaired in part: losses reported, and accepted or waiting to be")
                 }

@@ -1,4 +1,4 @@
-//! What `svc-ctl`, `svc-backup` and `svc-repair` share: command lines, configuration, rendering, progress, signals, exit codes.
+//! What the programs share: command lines, configuration, rendering, progress, signals, exit codes.
 //!
 //! The programs use svckit's public interface only; each is: parse, one call, render, exit.
 
@@ -11,8 +11,10 @@ pub mod demo;
 pub mod dirs;
 pub mod error;
 pub mod exit;
+pub mod lock;
 pub mod manual;
 pub mod progress;
+pub mod publish;
 pub mod render;
 pub mod repair;
 pub mod service;

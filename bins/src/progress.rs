@@ -38,13 +38,15 @@ struct Bar {
 
 impl Bar {
     fn new() -> Self {
-        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(8));
-        Self {
-            bar,
+        let bar = Self {
+            bar: ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(8)),
             of_bytes: ProgressStyle::with_template("{msg}  {bar:24} {bytes}/{total_bytes} {bytes_per_sec} eta {eta}")
                 .ok(),
             of_steps: ProgressStyle::with_template("{msg}  {elapsed}").ok(),
-        }
+        };
+        // Else the first line that is drawn is indicatif's own, as wide as the terminal.
+        bar.style(bar.of_steps.as_ref());
+        bar
     }
 
     fn style(&self, style: Option<&ProgressStyle>) {

@@ -135,3 +135,24 @@ fn a_database_in_use_is_seen_with_its_log_and_the_log_of_the_dead_is_audited() {
     assert!(said.out.contains("(commits are lost)"), "{}", said.out);
     assert_eq!(beside(&copy), before);
 }
+
+#[test]
+fn values_of_many_megabytes_are_checked_in_bounded_memory() {
+    let place = Place::new();
+    let connection = Connection::open(place.path("large.db")).unwrap();
+    connection.execute_batch("PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF;").unwrap();
+    for table in ["one", "other"] {
+        let sql = format!(
+            "CREATE TABLE {table}(key TEXT PRIMARY KEY, value) WITHOUT ROWID;
+             WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3)
+             INSERT INTO {table} SELECT 'key ' || i, zeroblob(15000000) FROM n;"
+        );
+        connection.execute_batch(&sql).unwrap();
+    }
+    connection.close().unwrap();
+    // In KiB, of all that is written to: a bound that the kernel holds the program to.
+    let script = "ulimit -d 65536 && exec \"$0\" check --threads 2 large.db";
+    let out = place.command("/bin/sh").args(["-c", script, env!("CARGO_BIN_EXE_svc-repair")]).output().unwrap();
+    let (text, error) = (String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+    assert!(out.status.success() && text.contains("nothing is damaged"), "{text}{error}");
+}

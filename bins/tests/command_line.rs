@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use clap::{Command, CommandFactory};
 use support::Place;
-use svckit_tools::cli::{backup, ctl, repair};
+use svckit_tools::cli::{backup, ctl, lock, publish, repair};
 
 fn every_command(command: &Command, check: &mut dyn FnMut(&Command)) {
     for sub in command.get_subcommands() {
@@ -20,11 +20,14 @@ fn the_command_lines_are_consistent() {
     backup::Cli::command().debug_assert();
     ctl::Cli::command().debug_assert();
     repair::Cli::command().debug_assert();
+    lock::Cli::command().debug_assert();
+    publish::Cli::command().debug_assert();
 }
 
 #[test]
 fn every_command_has_help_with_an_example() {
-    for program in [backup::Cli::command(), ctl::Cli::command(), repair::Cli::command()] {
+    let programs = [backup::Cli::command(), ctl::Cli::command(), repair::Cli::command(), lock::Cli::command()];
+    for program in programs.into_iter().chain([publish::Cli::command()]) {
         every_command(&program, &mut |command| {
             let name = command.get_name();
             assert!(command.get_about().is_some(), "{name}");
@@ -41,7 +44,8 @@ fn every_command_has_help_with_an_example() {
 #[test]
 fn help_has_the_exit_codes_and_goes_to_standard_output() {
     let place = Place::new();
-    for said in [place.backup(&["--help"]), place.ctl(&["--help"]), place.repair(&["--help"])] {
+    let said = [place.backup(&["--help"]), place.ctl(&["--help"]), place.repair(&["--help"]), place.lock(&["--help"])];
+    for said in said.into_iter().chain([place.publish(&["--help"])]) {
         let out = said.succeeds();
         assert!(out.contains("Examples:") && out.contains("  40  the service is not back"), "{out}");
         assert!(said.err.is_empty(), "{}", said.err);
@@ -77,6 +81,11 @@ fn a_command_line_that_means_nothing_is_a_usage_error() {
     place.repair(&["check"]).fails(2, &["<PATH>"]);
     place.repair(&["check", "/a.db", "--scratch", "/b"]).fails(2, &["--deep"]);
     place.repair(&["check", "/none.db"]).fails(2, &["there is no database /none.db", "hint: "]);
+    place.publish(&["update", "/tree"]).fails(2, &["--from"]);
+    place.publish(&["update", "/tree", "--run"]).fails(2, &["CMD"]);
+    place.publish(&["update", "/tree", "--from", "a", "--check", "'"]).fails(2, &["quotes"]);
+    place.publish(&["switch", "/tree", "0"]).fails(2, &["no generation"]);
+    place.publish(&["gc", "/tree", "--keep", "0"]).fails(2, &["--keep"]);
     assert!(!place.path("store").exists() && !place.path("state").exists(), "nothing was made");
 }
 
@@ -114,11 +123,17 @@ fn completions_and_manual_pages_come_from_the_same_source() {
         assert!(script.contains("fence-hold-max"), "{shell}");
         assert!(!place.ctl(&["completions", shell]).succeeds().is_empty());
         assert!(place.repair(&["completions", shell]).succeeds().contains("deep"));
+        assert!(place.lock(&["completions", shell]).succeeds().contains("conflict-exit-code"));
+        assert!(place.publish(&["completions", shell]).succeeds().contains("carry-for"));
     }
     place.backup(&["man", "man"]).succeeds();
     place.ctl(&["man", "man"]).succeeds();
     place.repair(&["man", "man"]).succeeds();
-    for page in ["svc-backup.1", "svc-backup-backup.1", "svc-ctl.1", "svc-ctl-stop.1", "svc-repair-check.1"] {
+    place.lock(&["man", "man"]).succeeds();
+    let pages =
+        ["svc-backup.1", "svc-backup-backup.1", "svc-ctl.1", "svc-ctl-stop.1", "svc-repair-check.1", "svc-lock-run.1"];
+    place.publish(&["man", "man"]).succeeds();
+    for page in pages.into_iter().chain(["svc-publish.1", "svc-publish-update.1"]) {
         let text = std::fs::read_to_string(place.path("man").join(page)).unwrap();
         assert!(text.contains("svc") && text.contains(".SH"), "{page}");
     }

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use svckit::controller::{Activity, ControllerError, ExitCause, ServiceController, ServiceSpec, ServiceState};
 use svckit::journal::StopMark;
-use svckit::lock::{Holder, LockKey, OperationLock, Wait};
+use svckit::lock::{Holder, LockKey, LockRules, OperationLock, Wait};
 use svckit::progress::{Cancel, Silent};
 use svckit::quiesce::{Context, StopPlan, StopPolicy, quiesce, start_service};
 use svckit::world::{Pidfd, ProcessId, StateDirs, StopSignal, clock, process, wait};
@@ -129,6 +129,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let root = tempfile::tempdir()?;
     let context = Context {
         dirs: StateDirs::below(root.path()),
+        locks: LockRules::default(),
         // A service that dies with this program needs no guard that outlives it: one that only says that it waits.
         guard_argv: ["sh", "-c", "echo waiting"].map(Into::into).to_vec(),
         cancel: Cancel::new()?,
@@ -138,7 +139,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     start_service(&service, &[])?;
     println!("started: {}", service.state()?.detail);
     let holder = Holder::own("example", &service.label())?;
-    let lock = OperationLock::acquire(&context.dirs.lock, &service.lock_keys()?, &holder, Wait::No, &context.cancel)?;
+    let lock = OperationLock::acquire(
+        &context.dirs.lock,
+        &context.locks,
+        &service.lock_keys()?,
+        &holder,
+        Wait::No,
+        &context.cancel,
+    )?;
     let plan = StopPlan {
         operation: "example",
         databases: &[],

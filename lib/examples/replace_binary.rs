@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use svckit::controller::process::CommandService;
 use svckit::controller::{CommandLine, ServiceController};
-use svckit::lock::{Holder, OperationLock, Wait};
+use svckit::lock::{Holder, LockRules, OperationLock, Wait};
 use svckit::progress::{Cancel, Silent};
 use svckit::quiesce::{Context, StopPlan, StopPolicy, quiesce, start_service};
 use svckit::world::{StateDirs, disk};
@@ -32,6 +32,7 @@ fn main() -> Outcome<()> {
 fn context(root: &Path) -> Outcome<Context> {
     Ok(Context {
         dirs: StateDirs::below(root.join("svckit")),
+        locks: LockRules::default(),
         guard_argv: vec![std::env::current_exe()?, "guard".into(), root.to_owned()],
         cancel: Cancel::new()?,
         observer: Arc::new(Silent),
@@ -58,7 +59,7 @@ fn demonstrate() -> Outcome<()> {
 fn replace_binary(context: &Context, service: &dyn ServiceController, binary: &Path, new: &[u8]) -> Outcome<()> {
     let holder = Holder::own("upgrade", &service.label())?;
     let keys = service.lock_keys()?;
-    let lock = OperationLock::acquire(&context.dirs.lock, &keys, &holder, Wait::No, &context.cancel)?;
+    let lock = OperationLock::acquire(&context.dirs.lock, &context.locks, &keys, &holder, Wait::No, &context.cancel)?;
     let ready = ["log:^new;timeout=20s".parse()?];
     let plan = StopPlan {
         operation: "upgrade",

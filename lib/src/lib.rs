@@ -5,6 +5,7 @@
 //! emits [`tracing`] events. `ARCHITECTURE.md` beside this crate's manifest is the map of the code.
 
 pub mod archive;
+pub mod compression;
 pub mod controller;
 pub mod database;
 pub mod discover;
@@ -15,6 +16,7 @@ pub mod name;
 pub mod operation;
 pub mod plan;
 pub mod progress;
+pub mod publish;
 pub mod quiesce;
 pub mod ready;
 pub mod sqlite_locks;

@@ -45,9 +45,13 @@ pub(crate) fn act() -> Option<ExitCode> {
             copy(path(4), path(5));
             sh("systemctl", [Path::new("start"), path(3)]).expect(0);
         }
+        "naive-container-backup" => naive_container_backup(args[3].to_str().unwrap(), path(4), path(5)),
+        "naive-dump" => naive_dump(args[3].to_str().unwrap(), path(4)),
         "naive-restore" => naive_restore(path(3), path(4)),
         "naive-durable-restore" => naive_durable_restore(path(3), path(4)),
         "naive-repair" => naive_repair(path(3)),
+        "naive-publish" => naive_publish(path(3), path(4)),
+        "unsynced-publish" => unsynced_publish(path(3), path(4)),
         "naive-expire" => args[3..].iter().for_each(|backup| std::fs::remove_dir_all(backup).unwrap()),
         other => panic!("no actor is called {other}"),
     }
@@ -62,6 +66,27 @@ fn naive_backup(root: &Path, finished: &Path, into: &Path) {
     let pid = stop(root);
     copy(finished, into);
     start(root, pid);
+}
+
+/// What is found in many a crontab. `DOCKER_HOST` is in the environment.
+fn naive_container_backup(name: &str, finished: &Path, into: &Path) {
+    sh("docker", ["update", "--restart=no", name]).expect(0);
+    sh("docker", ["stop", name]).expect(0);
+    copy(finished, into);
+    sh("docker", ["start", name]).expect(0);
+    sh("docker", ["update", "--restart=unless-stopped", name]).expect(0);
+}
+
+/// A dump with its password in a file of the container, moved into the store before it is whole.
+fn naive_dump(name: &str, into: &Path) {
+    let secret = "echo password >/dev/shm/svckit-secret.naive";
+    sh("docker", ["exec", name, "sh", "-c", secret]).expect(0);
+    std::fs::create_dir(into).unwrap();
+    let dump = sh("docker", ["exec", name, "redis-cli", "info"]);
+    std::fs::write(into.join("dump"), dump.stdout).unwrap();
+    std::fs::write(into.join("manifest.json"), "{}").unwrap();
+    sh("docker", ["exec", name, "rm", "/dev/shm/svckit-secret.naive"]).expect(0);
+    std::fs::remove_dir_all(into).unwrap();
 }
 
 fn copy(from: &Path, to: &Path) {
@@ -102,6 +127,23 @@ fn naive_repair(root: &Path) {
     std::fs::remove_file(database.with_extension("db-wal")).unwrap();
     std::fs::copy(&copy, &database).unwrap();
     start(root, pid);
+}
+
+/// The link is removed and made again.
+fn naive_publish(source: &Path, tree: &Path) {
+    sh("cp", [Path::new("-r"), source, &tree.join("generations/000003")]).expect(0);
+    std::fs::remove_file(tree.join("current")).unwrap();
+    std::os::unix::fs::symlink("generations/000003", tree.join("current")).unwrap();
+}
+
+/// In the right order, and left to the file system's own time. An old generation is removed at the end.
+fn unsynced_publish(source: &Path, tree: &Path) {
+    let copied = tree.join("generations/.000003.new");
+    sh("cp", [Path::new("-r"), source, &copied]).expect(0);
+    std::fs::rename(&copied, tree.join("generations/000003")).unwrap();
+    std::os::unix::fs::symlink("generations/000003", tree.join(".current.new")).unwrap();
+    std::fs::rename(tree.join(".current.new"), tree.join("current")).unwrap();
+    std::fs::remove_dir_all(tree.join("generations/000001")).unwrap();
 }
 
 fn stop(root: &Path) -> i32 {

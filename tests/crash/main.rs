@@ -2,7 +2,7 @@
 //!
 //! The proof of the sweep itself runs with `cargo test`. The sweeps of our programs are started by `tests/run`, which
 //! builds them before and sets `SVCKIT_SWEEPS=run`; elsewhere they count as not run. `SVCKIT_THOROUGH=1` sweeps every
-//! point, `SVCKIT_SEED=N` repeats a sample.
+//! call, `SVCKIT_THOROUGH=changes` all but those that only read, `SVCKIT_SEED=N` repeats a sample.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -11,11 +11,13 @@
 )]
 
 mod actors;
+mod containers;
 mod engine;
 mod exclusion;
 mod plain;
 mod power;
 mod proof;
+mod publish;
 mod units;
 
 use std::os::unix::process::CommandExt;
@@ -61,6 +63,11 @@ const PLAIN: &[Story] = &[
     ("control: a naive restore leaves the service down", plain::naive_restore),
     ("control: a naive repair leaves the service down", plain::naive_repair),
     ("control: a naive expiry leaves half a backup", plain::naive_expire),
+    ("an update of a tree leaves one whole state served", publish::update),
+    ("an update of a tree by a command leaves one whole state served", publish::update_by_a_command),
+    ("a switch of a tree leaves one whole state served", publish::switch),
+    ("a clean-up of a tree harms nothing that is served", publish::collect),
+    ("control: naive publishing leaves nothing served", publish::naive),
     ("sixteen processes and one service: never two at once", exclusion::never_two_at_once),
     ("control: sixteen without a common lock overlap", exclusion::without_a_common_lock),
 ];
@@ -70,7 +77,19 @@ const POWER: &[Story] = &[
     ("a restore survives a power cut at each step", power::restore),
     ("a repair survives a power cut at each step", power::repair),
     ("an undo survives a power cut at each step", power::undo),
+    ("a tree is one whole state after a power cut at each step", publish::power),
+    ("control: without syncs a power cut leaves half a state", publish::power_without_syncs),
     ("control: a naive restore does not survive power cuts", power::naive_restore),
+];
+
+/// They need an engine beside.
+const CONTAINERS: &[Story] = &[
+    ("a cold backup of a container brings it back with its policy", containers::cold_backup),
+    ("a restore of a container leaves one whole database and brings it back", containers::restore),
+    ("a dump of Redis leaves a whole store and nothing in the container", containers::redis_dump),
+    ("a dump of PostgreSQL leaves a whole store and nothing in the container", containers::postgres_dump),
+    ("control: a naive backup leaves the container down", containers::naive_backup),
+    ("control: a naive dump leaves half a backup and its secret", containers::naive_dump),
 ];
 
 /// They need a test machine.
@@ -104,8 +123,11 @@ fn main() -> ExitCode {
         let can_trace = can_trace.is_ok_and(|status| status.success());
         let can_sweep = can_trace && is_asked && is_root;
         let can_cut = can_sweep && !arguments.list && power::can_cut();
+        let has = |program: &str| Command::new(program).arg("--version").stdout(Stdio::null()).status().is_ok();
+        let can_contain = can_sweep && has("dockerd") && has("docker");
         let with = |stories: &'static [Story], can: bool| stories.iter().map(move |story| trial(*story, can));
         trials.extend(with(PROOF, can_trace).chain(with(PLAIN, can_sweep)).chain(with(POWER, can_cut)));
+        trials.extend(with(CONTAINERS, can_contain));
     }
     libtest_mimic::run(&arguments, trials).exit_code()
 }

@@ -7,7 +7,7 @@ use std::process::Command;
 use svckit_testbed::command::{ended, ours, run, sh, signal};
 use tempfile::TempDir;
 
-use crate::engine::{Fault, Fixture, Interrupted, Program, Tally, sweep};
+use crate::engine::{Fault, Fixture, Interrupted, Program, Tally, control, sweep};
 use crate::plain::fixture::{Guard, Plain, Work};
 use crate::plain::{data, scratch, service};
 
@@ -18,12 +18,12 @@ const CUT: &str = r#"$how = pack("I", 2); open(F, "<", $ARGV[0]) && ioctl(F, 0x8
 const NEXT_BOOT: &str = "mount --bind \"$1\" /proc/sys/kernel/random/boot_id && shift && exec \"$@\"";
 
 /// An ext4 file system of its own in a file.
-struct Disk {
+pub(crate) struct Disk {
     directory: TempDir,
 }
 
 impl Disk {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let disk = Self { directory: scratch() };
         std::fs::File::create(disk.image()).unwrap().set_len(64 << 20).unwrap();
         sh("mkfs.ext4", [Path::new("-q"), Path::new("-F"), &disk.image()]).expect(0);
@@ -36,16 +36,16 @@ impl Disk {
         self.directory.path().join("image")
     }
 
-    fn mount_point(&self) -> PathBuf {
+    pub(crate) fn mount_point(&self) -> PathBuf {
         self.directory.path().join("disk")
     }
 
-    fn mount(&self) -> Result<(), String> {
+    pub(crate) fn mount(&self) -> Result<(), String> {
         let outcome = sh("mount", [Path::new("-o"), Path::new("loop"), &self.image(), &self.mount_point()]);
         if outcome.status == 0 { Ok(()) } else { Err(outcome.stderr) }
     }
 
-    fn cut(&self, file: &Path) -> Result<(), String> {
+    pub(crate) fn cut(&self, file: &Path) -> Result<(), String> {
         sh("perl", [Path::new("-e"), Path::new(CUT), file]).expect(0);
         sh("umount", [self.mount_point()]).expect(0);
         // Mounted elsewhere still, it would be the same file system that comes back, cut off for good.
@@ -179,6 +179,6 @@ fn swept(name: &str, work: Work) {
 }
 
 pub(crate) fn naive_restore() {
-    let tally = sweep("control: naive restore, power cut", &[Fault::Kill], || Machine::new(Work::NaiveDurableRestore));
-    tally.assert_fails("");
+    // Whatever fails: what a power cut leaves of it is not always the same.
+    control("naive restore, power cut", &[Fault::Kill], || Machine::new(Work::NaiveDurableRestore), &[""]);
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use tempfile::TempDir;
 
 use crate::actors::{PATTERN, actor};
-use crate::engine::{Fault, Fixture, Interrupted, Program, Tally, sweep};
+use crate::engine::{Fault, Fixture, Interrupted, Program, Tally, control, sweep};
 
 struct File {
     directory: TempDir,
@@ -51,5 +51,5 @@ pub(crate) fn a_durable_write_survives() {
 }
 
 pub(crate) fn a_naive_write_is_caught() {
-    sweep("control: a naive write", &FAULTS, || File::new("naive-write")).assert_fails("neither the old content");
+    control("a naive write", &FAULTS, || File::new("naive-write"), &["neither the old content"]);
 }

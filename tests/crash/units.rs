@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use svckit_testbed::command::{ended, ours, picture, program, run, sh};
+use svckit_testbed::command::{ended, ours, picture, program, run, sh, svc_backup};
 use svckit_testbed::leftovers::leftovers;
 use svckit_testbed::unit::{QUICK, Recipe, Unit, property_of, reload, write_unit};
 
-use crate::engine::{Fault, Fixture, Interrupted, Program, Tally, sweep};
+use crate::engine::{Fault, Fixture, Interrupted, Program, Tally, control, sweep};
 use crate::plain::data::{self, InPlace};
 use crate::plain::fixture::Guard;
 use crate::plain::store::{self, Backups};
@@ -154,7 +154,7 @@ impl Fixture for Guarded {
     fn check(&mut self, end: &Interrupted, _fault: Fault) -> Result<Option<&'static str>, String> {
         let remark = self.recover()?;
         self.check_unit()?;
-        store::check(&self.unit.directory.join("store"), &self.store, &[])?;
+        store::check(&self.unit.directory.join("store"), &self.store, &[], &|args| svc_backup(args))?;
         let in_place = data::check(&self.unit.databases[0], &self.unit.record, self.pid)?;
         match (self.work, in_place) {
             (Work::ColdBackup | Work::Naive, InPlace::New) => Err("the database is that of an earlier time".to_owned()),
@@ -229,6 +229,6 @@ pub(crate) fn failing_disks() {
 }
 
 pub(crate) fn naive_backup() {
-    let tally = swept("control: unit, naive backup", Work::Naive, Guard::Alive, &[Fault::Kill]);
-    tally.assert_fails("the service is not up as before");
+    let build = || Guarded::new(Work::Naive, Guard::Alive);
+    control("unit, naive backup", &[Fault::Kill], build, &["the service is not up as before"]);
 }

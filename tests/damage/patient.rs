@@ -5,9 +5,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
+use svckit_testbed::corruptor::{Damage, Files};
 
-/// The files of a database, by suffix.
-pub(crate) type Files = BTreeMap<&'static str, Vec<u8>>;
 /// Every row of every table, with its rowid where it has one, as a hash.
 pub(crate) type Rows = BTreeMap<String, BTreeSet<u64>>;
 
@@ -73,6 +72,8 @@ pub(crate) struct Patient {
     pub(crate) form: Form,
     pub(crate) files: Files,
     pub(crate) truth: Rows,
+    /// Every byte of the headers of a page of each kind, changed.
+    pub(crate) headers: Vec<Damage>,
 }
 
 impl Patient {
@@ -90,10 +91,30 @@ impl Patient {
             }
         }
         let read = |suffix: &&'static str| std::fs::read(side(&db, suffix)).ok().map(|bytes| (*suffix, bytes));
-        let files = ["", "-wal", "-shm"].iter().filter_map(read).collect();
+        let files: Files = ["", "-wal", "-shm"].iter().filter_map(read).collect();
         let truth = rows(&connection).unwrap();
-        Self { form, files, truth }
+        let headers = headers(&connection, &files[""], form.page_size);
+        Self { form, files, truth, headers }
     }
+}
+
+/// Of one leaf and one interior page of each table and index: b-tree page headers (fileformat2.html, 1.6).
+fn headers(connection: &Connection, bytes: &[u8], size: usize) -> Vec<Damage> {
+    let sql = "SELECT pagetype = 'leaf', max(pageno) FROM dbstat WHERE pagetype IN ('leaf', 'internal')
+        GROUP BY name, pagetype";
+    let mut statement = connection.prepare(sql).unwrap();
+    let pages = statement.query_map([], |row| Ok((row.get::<_, bool>(0)?, row.get::<_, i64>(1)?))).unwrap();
+    let mut damages = Vec::new();
+    for (is_leaf, page) in pages.map(Result::unwrap) {
+        let start = (usize::try_from(page).unwrap() - 1) * size + if page == 1 { 100 } else { 0 };
+        for at in start..start + if is_leaf { 8 } else { 12 } {
+            // Some are in the log only.
+            let Some(&old) = bytes.get(at) else { continue };
+            let new = BTreeSet::from([0, 0xff, old ^ 1, old ^ 0x80, old.wrapping_sub(1)]);
+            damages.extend(new.into_iter().filter(|new| *new != old).map(|new| Damage::byte(at, new)));
+        }
+    }
+    damages
 }
 
 /// In memory where that is possible.

@@ -7,10 +7,10 @@ use rusqlite::Connection;
 use svckit::database::sqlite::pages::{CheckOptions, check};
 use svckit::database::sqlite::repair::{Accounting, RepairInput, Repaired, repair};
 use svckit::progress::{Cancel, Silent};
+use svckit_testbed::corruptor::{Damage, Files};
 use svckit_testbed::random::Random;
 
-use super::kinds::Damage;
-use super::patient::{Files, Patient, Rows, rows, scratch, side, write};
+use super::patient::{Patient, Rows, rows, scratch, side, write};
 
 /// How a round ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,11 +48,17 @@ pub(crate) fn round(patient: &Patient, seed: u64, repairer: Repairer) -> Result<
     let count = if random.below(2) == 0 { 1 } else { 2 + random.below(5) };
     let size = patient.form.page_size;
     let damages: Vec<Damage> = (0..count).map(|_| Damage::choose(&mut random, &patient.files, size)).collect();
+    with(patient, &damages, repairer)
+}
+
+/// # Errors
+/// What may not be.
+pub(crate) fn with(patient: &Patient, damages: &[Damage], repairer: Repairer) -> Result<End, String> {
     let directory = scratch();
     let place = Place { db: directory.path().join("library.db"), cancel: Cancel::new().unwrap() };
     let mut files = patient.files.clone();
     damages.iter().for_each(|damage| damage.apply(&mut files));
-    place.repaired(patient, &files, &damages, repairer).map_err(|why| format!("{why}\n        {damages:?}"))
+    place.repaired(patient, &files, damages, repairer).map_err(|why| format!("{why}\n        {damages:?}"))
 }
 
 struct Place {

@@ -6,8 +6,8 @@ use rustix::process::Signal;
 use svckit_testbed::command::{signal, start};
 use svckit_testbed::stories::Story;
 
-use crate::engine::{Engine, QUICK};
 use crate::shared;
+use svckit_testbed::docker::{Engine, QUICK};
 
 pub(crate) const STORIES: &[Story] = &[
     ("the guard brings a container back when the tool is killed, with its policy", the_tool_is_killed),

@@ -4,8 +4,8 @@ use serde_json::Value;
 use svckit_testbed::command::run;
 use svckit_testbed::stories::Story;
 
-use crate::engine::{Engine, QUICK};
 use crate::shared;
+use svckit_testbed::docker::{Engine, QUICK};
 
 pub(crate) const STORIES: &[Story] = &[
     ("a container's labels are enough for a cold backup that waits for its health", labels_are_enough),

@@ -6,12 +6,16 @@
     reason = "a story that can't go on has failed: the panic is its report"
 )]
 
-mod engine;
+mod defects;
 mod failures;
+mod groups;
 mod labelled;
+mod machine;
 mod proxy;
 mod servers;
 mod stops;
+mod tls;
+mod trials;
 
 use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
@@ -19,7 +23,7 @@ use std::sync::{Mutex, PoisonError};
 use libtest_mimic::{Arguments, Trial};
 use svckit_testbed::stories::{INSIDE, STORIES, trial};
 
-use engine::Engine;
+use svckit_testbed::docker::Engine;
 
 /// One engine for all stories that don't break it; ended with the last of them.
 static SHARED: Mutex<Option<&'static Engine>> = Mutex::new(None);
@@ -34,11 +38,15 @@ fn main() -> ExitCode {
     let elsewhere = std::env::var(STORIES).is_ok_and(|value| value == "elsewhere");
     let inside = std::env::var_os(INSIDE).is_some();
     let is_asked = std::env::var("SVCKIT_CONTAINERS").is_ok_and(|value| value == "run");
-    let mut stories = [stops::STORIES, labelled::STORIES, proxy::STORIES, failures::STORIES].concat();
+    let mut stories =
+        [stops::STORIES, labelled::STORIES, proxy::STORIES, failures::STORIES, tls::STORIES, trials::STORIES].concat();
+    stories.extend(defects::STORIES);
+    stories.extend(groups::STORIES);
     stories.extend(servers::stories());
-    let trials: Vec<Trial> = match elsewhere || inside {
-        true => Vec::new(),
-        false => stories.iter().map(|story| trial(*story, is_asked)).collect(),
+    let trials: Vec<Trial> = match (inside, elsewhere) {
+        (true, _) => machine::STORIES.iter().map(|story| trial(*story, true)).collect(),
+        (false, true) => Vec::new(),
+        (false, false) => stories.iter().map(|story| trial(*story, is_asked)).collect(),
     };
     let code = libtest_mimic::run(&arguments, trials).exit_code();
     if let Some(engine) = SHARED.lock().unwrap_or_else(PoisonError::into_inner).take() {

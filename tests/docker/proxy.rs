@@ -7,8 +7,8 @@ use rustix::process::Signal;
 use svckit_testbed::command::{ended, run, signal};
 use svckit_testbed::stories::Story;
 
-use crate::engine::{Engine, QUICK};
 use crate::shared;
+use svckit_testbed::docker::{Engine, QUICK};
 
 pub(crate) const STORIES: &[Story] =
     &[("through a proxy that lets only what svckit needs pass, it works and nothing else does", least_privilege)];

@@ -3,8 +3,8 @@
 use svckit_testbed::command::{run, start};
 use svckit_testbed::stories::Story;
 
-use crate::engine::QUICK;
 use crate::shared;
+use svckit_testbed::docker::QUICK;
 
 pub(crate) const STORIES: &[Story] = &[
     ("a container stops, stays stopped, starts again and keeps its policy", an_ordinary_life),

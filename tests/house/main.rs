@@ -2,6 +2,7 @@
 
 #![allow(clippy::expect_used, reason = "a rule that can't be checked is broken")]
 
+mod defects;
 mod rules;
 mod source;
 
@@ -72,4 +73,23 @@ fn every_story_that_is_declared_runs() {
 fn nothing_speaks_of_how_it_was_made() {
     check(rules::words, "lib/src/planted.rs", "// as /wor\u{6b}/main has it\n");
     check(rules::words, "README.planted.md", "Written by an AI assistan\u{74}.\n");
+}
+
+#[test]
+fn each_defect_of_the_tool_that_ours_takes_over_from_has_a_test() {
+    let tree = Tree::read(&root());
+    let found = defects::missing(&tree, defects::DEFECTS);
+    assert!(found.is_empty(), "{}", found.join("\n"));
+    let planted = [("a defect", "lib/src/archive/retention.rs", "a_test_that_is_not_there")];
+    assert_eq!(defects::missing(&tree, &planted).len(), 1);
+}
+
+#[test]
+fn nothing_of_ours_listens() {
+    check(defects::listening, "bins/src/planted.rs", "fn f() { TcpListener::bind(\"0.0.0.0:80\"); }\n");
+}
+
+#[test]
+fn nothing_derives_a_key_from_a_passphrase() {
+    check(defects::key_derivation, "lib/src/planted.rs", "fn f() { argon2::hash(); }\n");
 }

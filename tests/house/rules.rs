@@ -10,6 +10,7 @@ pub(crate) const LINES_MAX: usize = 500;
 /// The law of the library's modules: each imports only from lower levels; modules of one level do not know each other.
 const LEVELS: &[(&str, u8)] = &[
     ("world", 0),
+    ("compression", 0),
     ("name", 0),
     ("failure", 0),
     ("progress", 0),
@@ -21,6 +22,7 @@ const LEVELS: &[(&str, u8)] = &[
     ("quiesce", 3),
     ("database", 4),
     ("archive", 4),
+    ("publish", 4),
     ("discover", 5),
     ("plan", 6),
     ("operation", 7),
@@ -28,7 +30,7 @@ const LEVELS: &[(&str, u8)] = &[
 /// An entry of the journal names the keys of the lock under which it was written; the lock knows nothing
 /// of the journal.
 const SIDEWAYS: &[(&str, &str)] = &[("journal", "lock")];
-/// Level 0 is four files that may know each other: names and failures are words that all of them use.
+/// Level 0 is a few files that may know each other: names and failures are words that all of them use.
 const FREE_AMONG_THEMSELVES: u8 = 0;
 
 fn level(module: &str) -> Option<u8> {

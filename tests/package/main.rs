@@ -55,7 +55,7 @@ fn life() {
 }
 
 fn files() {
-    for program in ["svc-backup", "svc-ctl", "svc-repair"] {
+    for program in ["svc-backup", "svc-ctl", "svc-repair", "svc-lock", "svc-publish"] {
         let path = format!("/usr/bin/{program}");
         assert!(sh(&path, ["--version"]).expect(0).stdout.starts_with(program));
         let page = format!("/usr/share/man/man1/{program}.1.gz");
@@ -150,9 +150,9 @@ fn enabled_by_the_program() {
 
 fn purged() {
     sh("dpkg", ["--purge", "svckit"]).expect(0);
-    let programs = ["/usr/bin/svc-backup", "/usr/bin/svc-ctl", "/usr/bin/svc-repair"];
-    for path in programs.into_iter().chain(["/usr/lib/systemd/system/svc-resume.service"]) {
-        assert!(!Path::new(path).exists(), "{path}");
+    let programs = ["svc-backup", "svc-ctl", "svc-repair", "svc-lock"].map(|name| format!("/usr/bin/{name}"));
+    for path in programs.into_iter().chain(["/usr/lib/systemd/system/svc-resume.service".to_owned()]) {
+        assert!(!Path::new(&path).exists(), "{path}");
     }
     let left = sh("find", ["/etc/systemd", "/run/systemd/system", "-name", "*svc-*"]).stdout;
     assert_eq!(left, "");

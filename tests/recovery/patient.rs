@@ -8,6 +8,7 @@ use rusqlite::types::ValueRef;
 use svckit::database::sqlite::SqliteError;
 use svckit::database::sqlite::repair::{RepairInput, Repaired, repair};
 use svckit::progress::{Cancel, Silent};
+use svckit_testbed::corruptor::pages_of;
 use svckit_testbed::random::Random;
 
 use crate::theirs;
@@ -60,11 +61,7 @@ impl Patient {
 
     /// Pages of an object, by SQLite's word.
     pub(crate) fn of(&self, object: &str, kind: &str) -> Vec<usize> {
-        let connection = Connection::open(&self.db).unwrap();
-        let sql = "SELECT pageno FROM dbstat WHERE name = ?1 AND pagetype = ?2 ORDER BY pageno";
-        let mut statement = connection.prepare(sql).unwrap();
-        let pages = statement.query_map([object, kind], |row| row.get::<_, i64>(0)).unwrap();
-        pages.map(|page| usize::try_from(page.unwrap()).unwrap()).collect()
+        pages_of(&self.db, object, kind)
     }
 
     pub(crate) fn page(&mut self, number: usize) -> &mut [u8] {

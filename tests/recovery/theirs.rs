@@ -29,7 +29,7 @@ fn libraries() -> &'static (PathBuf, PathBuf) {
     BUILT.get_or_init(|| {
         let own = std::env::current_exe().unwrap();
         let target = own.ancestors().find(|directory| directory.join("CACHEDIR.TAG").exists()).unwrap();
-        let directory = target.join(format!("testbed/recover-{}", rusqlite::version()));
+        let directory = target.join(format!("testbed/recover-{}-O2", rusqlite::version()));
         let sqlite = directory.join("libsqlite3.so.0");
         let shim = directory.join("libshim.so");
         if sqlite.exists() && shim.exists() {
@@ -39,7 +39,7 @@ fn libraries() -> &'static (PathBuf, PathBuf) {
         let scratch = tempfile::tempdir_in(target).unwrap();
         let built = scratch.path().join("libsqlite3.so.0");
         cc(Command::new("cc")
-            .args(["-shared", "-fPIC", "-O1", "-w"])
+            .args(["-shared", "-fPIC", "-O2", "-w"])
             .args(OPTIONS)
             .arg(amalgamation())
             .arg("-o")

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 use svckit_testbed::command::{program, sh};
+use svckit_testbed::corruptor::{page_size, pages_of, zero};
 use svckit_testbed::unit::{Recipe, Unit, write_unit};
 
 /// Rows of the table.
@@ -34,27 +35,11 @@ pub(crate) fn add_notes(unit: &Unit) {
 /// Zeroes pages of an object while nobody runs, and starts the service again: how many rows were on them.
 pub(crate) fn damage(unit: &Unit, object: &str, count: usize) -> u64 {
     let database = &unit.databases[0];
-    let (pages, size) = leaves(database, object);
-    let mut bytes = std::fs::read(database).unwrap();
-    let mut rows = 0;
-    for page in pages.iter().skip(5).step_by(3).take(count) {
-        let page = &mut bytes[(page - 1) * size..page * size];
-        rows += u64::from(u16::from_be_bytes([page[3], page[4]]));
-        page.fill(0);
-    }
-    std::fs::write(database, bytes).unwrap();
+    let pages = pages_of(database, object, "leaf");
+    let rows = zero(database, page_size(database), pages.into_iter().skip(5).step_by(3).take(count));
     unit.systemctl("start").expect(0);
     unit.record.wait_for_commits(2, svckit_testbed::unit::QUICK);
     rows
-}
-
-fn leaves(database: &Path, object: &str) -> (Vec<usize>, usize) {
-    let connection = Connection::open(database).unwrap();
-    let size: i64 = connection.query_row("PRAGMA page_size", [], |row| row.get(0)).unwrap();
-    let sql = "SELECT pageno FROM dbstat WHERE name = ?1 AND pagetype = 'leaf' ORDER BY pageno";
-    let mut statement = connection.prepare(sql).unwrap();
-    let pages = statement.query_map([object], |row| row.get::<_, i64>(0)).unwrap();
-    (pages.map(|page| usize::try_from(page.unwrap()).unwrap()).collect(), usize::try_from(size).unwrap())
 }
 
 /// The ids of the table, read without its index.

@@ -59,7 +59,7 @@ fn row(size: u64, name: &str, kib: u64) -> Vec<String> {
 }
 
 /// Runs a command; its peak, in KiB.
-fn peak(bench: &Bench, scratch: &Path, command: &mut Command) -> Outcome<u64> {
+pub(super) fn peak(bench: &Bench, scratch: &Path, command: &mut Command) -> Outcome<u64> {
     let output = scratch.join("peak");
     let mut wrapper = Command::new(&bench.own);
     wrapper.env("SVCKIT_STATE_DIR", scratch.join("state")).arg("peak").arg("--output").arg(&output).arg("--");

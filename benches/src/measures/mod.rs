@@ -3,7 +3,9 @@
 mod backup;
 mod check;
 mod downtime;
+mod lock;
 mod memory;
+mod publish;
 mod salvage;
 mod snapshot;
 mod stall;
@@ -14,7 +16,20 @@ use crate::bench::Bench;
 use crate::report::Section;
 
 /// In the order of the report.
-pub(crate) const ALL: &[&str] = &["stop", "downtime", "snapshot", "backup", "memory", "stall", "check", "salvage"];
+pub(crate) const ALL: &[&str] = &[
+    "stop",
+    "downtime",
+    "snapshot",
+    "backup",
+    "memory",
+    "stall",
+    "check",
+    "salvage",
+    "lock",
+    "lock-wait",
+    "publish",
+    "publish-large",
+];
 
 pub(crate) fn run(name: &str, bench: &Bench) -> Outcome<Section> {
     match name {
@@ -26,6 +41,10 @@ pub(crate) fn run(name: &str, bench: &Bench) -> Outcome<Section> {
         "stall" => stall::measure(bench),
         "check" => check::measure(bench),
         "salvage" => salvage::measure(bench),
+        "lock" => lock::uncontended(bench),
+        "lock-wait" => lock::hand_over(bench),
+        "publish" => publish::small(bench),
+        "publish-large" => publish::large(bench),
         other => Err(format!("no measure is called {other}").into()),
     }
 }

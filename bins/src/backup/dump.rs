@@ -10,7 +10,7 @@ use svckit::lock::Wait;
 use svckit::operation::{self, DumpReport, DumpRequest, LoadReport, LoadRequest};
 use svckit::quiesce::Context;
 
-use super::taken::Taken;
+use super::taken::{Taken, stored_text};
 use crate::app::App;
 use crate::cli::backup::{BackupArgs, RestoreArgs};
 use crate::error::ToolError;
@@ -23,16 +23,12 @@ pub(super) fn dump(app: &App, args: &BackupArgs, engine: EngineKind) -> Result<O
         [] => Databases::All,
         names => Databases::Named(names.to_vec()),
     };
-    let server = ServerSpec {
-        databases,
-        user: args.login.user.clone(),
-        secret: args.login.secret(),
-        compression: args.server.compression.unwrap_or_default(),
-        ..ServerSpec::new(engine)
-    };
+    let server =
+        ServerSpec { databases, user: args.login.user.clone(), secret: args.login.secret(), ..ServerSpec::new(engine) };
     let request = DumpRequest {
         container: container(app, args.service.container.as_deref())?,
         server,
+        compression: args.compression.unwrap_or_default(),
         store: service::absolute(&store)?,
         name: args.name.clone(),
         credentials: dirs::credentials(),
@@ -58,6 +54,7 @@ pub(super) fn of_target(
     let request = DumpRequest {
         container: container.clone(),
         server: server.clone(),
+        compression: super::run::compression_of(args, target),
         store: super::run::store_of(args, target)?,
         name: Some(args.name.clone().unwrap_or_else(|| target.name.clone())),
         credentials: dirs::credentials(),
@@ -85,9 +82,7 @@ fn dump_text(report: &DumpReport) -> String {
         (Some(backup), Some(path)) => {
             let _infallible =
                 writeln!(text, "{} {backup}: verified, in {}", report.target, render::path(path.as_ref()));
-            let sizes = (render::bytes(report.content_bytes), render::bytes(report.stored_bytes));
-            let _infallible = writeln!(text, "  {} in {} of the store, dumped hot", sizes.0, sizes.1);
-            let _infallible = writeln!(text, "  verified by: {}", report.rungs.join(", "));
+            text.push_str(&stored_text((report.content_bytes, report.stored_bytes), "dumped hot", &report.rungs));
         }
         _ => {
             let _infallible = writeln!(text, "{}: would be dumped", report.target);
@@ -115,6 +110,7 @@ pub(super) fn load(app: &App, args: &RestoreArgs) -> Result<Outcome, ToolError> 
     let request = LoadRequest {
         store: service::absolute(&args.from)?,
         target: args.target.clone(),
+        member: args.member.clone(),
         backup: args.backup.clone(),
         container: container(app, args.service.container.as_deref())?,
         user: args.login.user.clone(),

@@ -1,6 +1,7 @@
 //! `svc-backup`: parse, one call, render, exit.
 
 mod dump;
+mod group;
 mod import;
 mod run;
 mod several;

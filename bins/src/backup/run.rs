@@ -4,13 +4,14 @@ use std::fmt::Write;
 use std::path::PathBuf;
 
 use svckit::FailureKind;
+use svckit::compression::Compression;
 use svckit::discover::{self, Discovery, Event, Mode, Origin, Target};
 use svckit::operation::{self, BackupMode, BackupReport, BackupRequest, Includes, Records};
 use svckit::quiesce::Context;
 
 use super::several::{Several, error_of_vanished, vanished};
 use super::store::expire_one;
-use super::taken::Taken;
+use super::taken::{Taken, stored_text};
 use super::targets::found;
 use crate::app::App;
 use crate::cli::backup::{BackupArgs, ModeArg};
@@ -28,22 +29,26 @@ pub(super) fn backup(app: &App, args: &BackupArgs) -> Result<Outcome, ToolError>
     let mut discovery = dirs::discovery(app.config.as_deref())?;
     let context = app.context()?;
     // The engine is asked only where somebody asks for what it may have.
-    if args.all || args.targets.iter().any(|name| !discovery.is_configured(name)) {
-        discovery = found(app, &mut outcomes)?;
+    let needs_engine = |name: &String| !discovery.is_configured(name) || discovery.is_group(name);
+    if args.all || args.targets.iter().chain(&args.group).any(needs_engine) {
+        let patience = (!args.dry_run).then_some(&context.cancel);
+        discovery = found(app, &mut outcomes, patience)?;
     }
     if !args.sqlite.is_empty() {
         let report = of_databases(&context, &discovery, args)?;
         return shown(app, &report);
     }
-    if args.all && outcomes.is_empty() && discovery.looks_at_labels() {
+    if args.all && discovery.looks_at_labels() {
         for (name, container) in vanished(&discovery, &Records::below(&context.dirs.state))? {
             let error = error_of_vanished(&name, &container);
             app.output.failure(&error, Some(&name));
             outcomes.push(Outcome::Failed(error.kind()));
         }
     }
-    let names: Vec<String> =
-        if args.all { discovery.configured().map(ToString::to_string).collect() } else { args.targets.clone() };
+    if let Some(name) = args.group.iter().find(|name| !discovery.is_group(name)) {
+        return Err(ToolError::usage(format!("there is no group {name:?}"), format!("add: [group.{name}]")));
+    }
+    let names = if args.all { discovery.of_all() } else { [&args.targets[..], &args.group].concat() };
     if names.is_empty() && outcomes.is_empty() {
         return Err(ToolError::Other {
             what: "no target is configured".to_owned(),
@@ -69,6 +74,7 @@ fn of_databases(context: &Context, discovery: &Discovery, args: &BackupArgs) -> 
         store: service::absolute(&store.ok_or_else(no_store)?)?,
         name: args.name.clone(),
         mode: mode(args.mode, target.as_ref()),
+        compression: args.compression.unwrap_or_default(),
         fence_hold_max: args.fence_hold_max,
         service: service::options(&databases, &args.stop, target.as_ref())?,
         dry_run: args.dry_run,
@@ -84,12 +90,22 @@ pub(super) fn of_target(
     name: &str,
     is_last: impl Fn(&ToolError) -> bool,
 ) -> Result<Taken, ToolError> {
-    let target = discovery.target(name)?;
+    let (target, members) = match discovery.is_group(name) {
+        true => {
+            let group = discovery.group(name)?;
+            (group.target, Some(group.members))
+        }
+        false => (discovery.target(name)?, None),
+    };
+    let take = || match &members {
+        Some(members) => super::group::take(context, args, &target, members),
+        None => take(context, discovery, args, &target),
+    };
     if args.dry_run {
-        return take(context, discovery, args, &target);
+        return take();
     }
     tell(&target, Event::Start);
-    let result = take(context, discovery, args, &target).and_then(|mut report| {
+    let result = take().and_then(|mut report| {
         if let Some(retention) = &target.retention {
             let expired = expire_one(context, &store_of(args, &target)?, report.target(), retention)
                 .map_err(|error| not_expired(&report, error))?;
@@ -151,6 +167,7 @@ fn take(context: &Context, discovery: &Discovery, args: &BackupArgs, target: &Ta
         store: store_of(args, target)?,
         name: Some(args.name.clone().unwrap_or_else(|| target.name.clone())),
         mode,
+        compression: compression_of(args, target),
         fence_hold_max: args.fence_hold_max,
         service: service::options(&target.sqlite, &args.stop, Some(target))?,
         dry_run: args.dry_run,
@@ -160,7 +177,11 @@ fn take(context: &Context, discovery: &Discovery, args: &BackupArgs, target: &Ta
 
 /// The target's service. A known service whose data is here may run in a way that the profile does not know, or no
 /// manager may be here: a backup that does not stop it needs neither.
-fn of_profile_or_target(target: &Target, context: &Context, mode: BackupMode) -> Result<Option<Controller>, ToolError> {
+pub(super) fn of_profile_or_target(
+    target: &Target,
+    context: &Context,
+    mode: BackupMode,
+) -> Result<Option<Controller>, ToolError> {
     let result = service::of_target(target, &context.dirs);
     let ToolError::Library(error) = (match result {
         Ok(controller) => return Ok(controller),
@@ -175,6 +196,10 @@ fn of_profile_or_target(target: &Target, context: &Context, mode: BackupMode) ->
     Err(ToolError::Library(error))
 }
 
+pub(super) fn compression_of(args: &BackupArgs, target: &Target) -> Compression {
+    args.compression.or(target.compression).unwrap_or_default()
+}
+
 pub(super) fn store_of(args: &BackupArgs, target: &Target) -> Result<PathBuf, ToolError> {
     let store = args.to.clone().or_else(|| target.store.clone());
     service::absolute(&store.ok_or_else(no_store)?)
@@ -184,11 +209,11 @@ pub(super) fn no_store() -> ToolError {
     ToolError::usage("no store was named", "add --to DIRECTORY, or store = \"/srv/backups\" to the configuration")
 }
 
-fn absolute_all(paths: &[PathBuf]) -> Result<Vec<PathBuf>, ToolError> {
+pub(super) fn absolute_all(paths: &[PathBuf]) -> Result<Vec<PathBuf>, ToolError> {
     paths.iter().map(|path| service::absolute(path)).collect()
 }
 
-fn mode(asked: Option<ModeArg>, target: Option<&Target>) -> BackupMode {
+pub(super) fn mode(asked: Option<ModeArg>, target: Option<&Target>) -> BackupMode {
     match asked {
         Some(ModeArg::Hot) => BackupMode::Hot,
         Some(ModeArg::Fenced) => BackupMode::Fenced,
@@ -213,9 +238,11 @@ fn text(report: &BackupReport) -> String {
         (Some(backup), Some(path)) => {
             let _infallible =
                 writeln!(text, "{} {backup}: verified, in {}", report.target, render::path(path.as_ref()));
-            let sizes = (render::bytes(report.content_bytes), render::bytes(report.stored_bytes));
-            let _infallible = writeln!(text, "  {} in {} of the store, taken {}", sizes.0, sizes.1, word(report.mode));
-            let _infallible = writeln!(text, "  verified by: {}", report.rungs.join(", "));
+            text.push_str(&stored_text(
+                (report.content_bytes, report.stored_bytes),
+                &format!("taken {}", word(report.mode)),
+                &report.rungs,
+            ));
         }
         _ => {
             let _infallible = writeln!(text, "{}: would be backed up {}", report.target, word(report.mode));

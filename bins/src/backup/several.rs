@@ -118,7 +118,9 @@ impl Several<'_> {
 
     /// Whether there is such a target, be it one that can't be read.
     fn is_known(&self, name: &str) -> bool {
-        self.discovery.configured().any(|known| known == name) || self.discovery.target(name).is_ok()
+        self.discovery.is_group(name)
+            || self.discovery.configured().any(|known| known == name)
+            || self.discovery.target(name).is_ok()
     }
 
     /// The container whose labels name it.

@@ -110,6 +110,7 @@ pub(super) fn restore(app: &App, args: &RestoreArgs) -> Result<Outcome, ToolErro
     let request = RestoreRequest {
         store: service::absolute(&args.from)?,
         target: args.target.clone(),
+        member: args.member.clone(),
         backup: args.backup.clone(),
         to: super::dump::to_path(args)?,
         service: service::options(&[], &args.stop, target.as_ref())?,

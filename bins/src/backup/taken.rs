@@ -1,17 +1,19 @@
 //! What the backup of a target reports: a snapshot of its databases and files, or a dump of its server.
 
 use svckit::name::{BackupId, TargetName};
-use svckit::operation::{BackupReport, DumpReport};
+use svckit::operation::{BackupReport, DumpReport, GroupReport};
 
-use super::{dump, run};
+use super::{dump, group, run};
 use crate::app::App;
 use crate::error::ToolError;
 use crate::exit::Outcome;
+use crate::render;
 
 /// One backup.
 pub(super) enum Taken {
     Snapshot(Box<BackupReport>),
     Dump(Box<DumpReport>),
+    Group(Box<GroupReport>),
 }
 
 impl Taken {
@@ -19,6 +21,7 @@ impl Taken {
         match self {
             Self::Snapshot(report) => &report.target,
             Self::Dump(report) => &report.target,
+            Self::Group(report) => &report.target,
         }
     }
 
@@ -26,6 +29,7 @@ impl Taken {
         match self {
             Self::Snapshot(report) => report.backup.as_ref(),
             Self::Dump(report) => report.backup.as_ref(),
+            Self::Group(report) => report.backup.as_ref(),
         }
     }
 
@@ -33,6 +37,7 @@ impl Taken {
         match self {
             Self::Snapshot(report) => report.stored_bytes,
             Self::Dump(report) => report.stored_bytes,
+            Self::Group(report) => report.stored_bytes,
         }
     }
 
@@ -40,6 +45,7 @@ impl Taken {
         match self {
             Self::Snapshot(report) => report.notices.push(notice),
             Self::Dump(report) => report.notices.push(notice),
+            Self::Group(report) => report.notices.push(notice),
         }
     }
 
@@ -47,6 +53,13 @@ impl Taken {
         match self {
             Self::Snapshot(report) => run::shown(app, report),
             Self::Dump(report) => dump::shown(app, report),
+            Self::Group(report) => group::shown(app, report),
         }
     }
+}
+
+/// What a backup takes, how it was taken, and how far it is proved: two lines.
+pub(super) fn stored_text((content, stored): (u64, u64), how: &str, rungs: &[String]) -> String {
+    let (content, stored) = (render::bytes(content), render::bytes(stored));
+    format!("  {content} in {stored} of the store, {how}\n  verified by: {}\n", rungs.join(", "))
 }

@@ -4,6 +4,8 @@ use serde_json::json;
 use svckit::FailureKind;
 use svckit::database::server::{Databases, SecretSource, ServerSpec};
 use svckit::discover::{Config, DiscoverError, Discovery, Mode, Origin, ServiceRef, Target, labels};
+use svckit::operation::Retries;
+use svckit::progress::Cancel;
 use svckit::world::raw_path::RawPath;
 
 use crate::app::App;
@@ -13,7 +15,7 @@ use crate::{containers, dirs, render};
 
 pub(super) fn list(app: &App) -> Result<Outcome, ToolError> {
     let mut outcomes = Vec::new();
-    let discovery = found(app, &mut outcomes)?;
+    let discovery = found(app, &mut outcomes, None)?;
     let targets = discovery.targets();
     if targets.is_empty() && outcomes.is_empty() && !app.output.is_json() {
         let known: Vec<&str> = svckit::discover::profiles().iter().map(|profile| profile.name.as_str()).collect();
@@ -35,13 +37,37 @@ pub(super) fn list(app: &App) -> Result<Outcome, ToolError> {
             }
         }
     }
+    for name in discovery.groups() {
+        match discovery.group(name) {
+            Ok(group) => {
+                let members: Vec<&str> = group.members.iter().map(|member| member.name.as_str()).collect();
+                let value = json!({ "group": name, "members": members, "store": group.target.store.map(RawPath) });
+                app.output.result(Outcome::Done, &value, || format!("{name} (group): {}\n", members.join(", ")))?;
+                outcomes.push(Outcome::Done);
+            }
+            Err(error) => {
+                let error = ToolError::from(error);
+                app.output.failure(&error, Some(name));
+                outcomes.push(Outcome::Failed(error.kind()));
+            }
+        }
+    }
     Ok(Outcome::of_several(&outcomes))
 }
 
 /// The targets of the configuration, of containers and of known services. An engine that does not answer is an outcome of
-/// its own: the others are there all the same.
-pub(super) fn found(app: &App, outcomes: &mut Vec<Outcome>) -> Result<Discovery, ToolError> {
-    let (discovery, error) = containers::discover(dirs::discovery(app.config.as_deref())?);
+/// its own: the others are there all the same. With `patience` it is asked again, until that is cancelled.
+pub(super) fn found(app: &App, outcomes: &mut Vec<Outcome>, patience: Option<&Cancel>) -> Result<Discovery, ToolError> {
+    let discovery = dirs::discovery(app.config.as_deref())?;
+    let (discovery, error) = match patience {
+        Some(cancel) => containers::discover_patiently(discovery, &Retries::default(), cancel),
+        None => containers::discover(discovery),
+    };
+    for (name, error) in discovery.shadowed() {
+        let error = ToolError::from(error);
+        app.output.failure(&error, Some(name));
+        outcomes.push(Outcome::Failed(error.kind()));
+    }
     if let Some(error) = error.map(ToolError::from) {
         app.output.failure(&error, Some("containers"));
         outcomes.push(Outcome::Failed(error.kind()));

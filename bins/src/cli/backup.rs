@@ -42,6 +42,8 @@ pub enum Command {
         svc-backup backup --sqlite /srv/notes.db --unit notes.service --mode cold --to /srv/backups --dry-run\n  \
         svc-backup backup --engine mysql --container shop-db --to /srv/backups
   \
+        svc-backup backup --group shop
+  \
         svc-backup backup --all")]
     Backup(Box<BackupArgs>),
     /// List the backups in a store
@@ -126,11 +128,14 @@ pub struct BackupArgs {
     /// Every target of the configuration and of containers
     #[arg(long, conflicts_with_all = ["targets", "sqlite"])]
     pub all: bool,
+    /// Groups of the configuration: their members are taken together, as one backup or none; may be repeated
+    #[arg(long, value_name = "GROUP", conflicts_with_all = ["targets", "sqlite", "all"])]
+    pub group: Vec<String>,
     /// How many targets are worked on at once [default: 2]; SIGUSR1 makes it one more, SIGUSR2 one fewer
     #[arg(long, value_name = "N", conflicts_with = "sqlite", value_parser = clap::value_parser!(u8).range(1..=64))]
     pub at_once: Option<u8>,
     /// A SQLite database; may be repeated: all are taken at one instant
-    #[arg(long, value_name = "PATH", required_unless_present_any = ["targets", "all", "engine"])]
+    #[arg(long, value_name = "PATH", required_unless_present_any = ["targets", "all", "group", "engine"])]
     pub sqlite: Vec<PathBuf>,
     /// The directory of the store [default: the target's]
     #[arg(long, value_name = "STORE")]
@@ -144,6 +149,9 @@ pub struct BackupArgs {
     /// How the data is taken [default: the target's, else hot]
     #[arg(long, value_name = "MODE")]
     pub mode: Option<ModeArg>,
+    /// none, zstd, zstd:LEVEL with a level of 1 to 19, or zstd:LEVEL:THREADS [default: the target's, else zstd:3]
+    #[arg(long, value_name = "WORD")]
+    pub compression: Option<svckit::compression::Compression>,
     /// The longest time that writers may be made to wait (hot and fenced)
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "2s")]
     pub fence_hold_max: Duration,
@@ -227,6 +235,9 @@ pub struct RestoreArgs {
     pub target: TargetName,
     /// Which backup [default: the latest that verifies]
     pub backup: Option<BackupId>,
+    /// Of a group's backup: this member alone
+    #[arg(long, value_name = "MEMBER")]
+    pub member: Option<TargetName>,
     /// A file for one database, a directory for a set and for files (a new one is made; `DIR/` asks for one); a dump
     /// goes into the server of --container instead
     #[arg(long, value_name = "PATH", required_unless_present = "container")]

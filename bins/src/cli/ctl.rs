@@ -89,6 +89,9 @@ pub enum Command {
     /// Watch a run, and bring its services back when it dies
     #[command(hide = true, after_help = "Example: started by svckit itself")]
     Guard(GuardArgs),
+    /// Print the locks of services, for svc-lock
+    #[command(hide = true, after_help = "Example: started by svckit itself")]
+    LockKeys(super::lock::Which),
 }
 
 /// The options of `resume`.

@@ -3,13 +3,16 @@
 
 pub mod backup;
 pub mod ctl;
+pub mod lock;
+pub mod publish;
 pub mod repair;
 pub mod server;
 mod service;
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
+use svckit::lock::OnNetwork;
 
 pub use service::{LastResortArg, ServiceFlags, StopFlags};
 
@@ -30,6 +33,25 @@ pub struct Global {
     pub config: Option<PathBuf>,
 }
 
+/// What may be done where the lock directory is on a network file system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum OnNetworkArg {
+    /// Refuse: a lock there may be worth nothing
+    #[default]
+    Refuse,
+    /// Lock, and warn
+    Warn,
+}
+
+impl From<OnNetworkArg> for OnNetwork {
+    fn from(arg: OnNetworkArg) -> Self {
+        match arg {
+            OnNetworkArg::Refuse => Self::Refuse,
+            OnNetworkArg::Warn => Self::Warn,
+        }
+    }
+}
+
 /// The hidden entry of the programs that waits for the end of its owner and then brings services back.
 #[derive(Debug, Clone, Args)]
 pub struct GuardArgs {
@@ -42,6 +64,9 @@ pub struct GuardArgs {
     /// Where the state of this boot is
     #[arg(long)]
     pub runtime_dir: PathBuf,
+    /// Whether the locks may lie on a network file system
+    #[arg(long, default_value = "refuse")]
+    pub on_network: OnNetworkArg,
     /// The process that is watched, as PID:START_TICKS:BOOT_ID
     pub owner: String,
     /// The journal entry

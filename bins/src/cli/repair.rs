@@ -99,7 +99,12 @@ the same, since naming the strategy is the agreement.
 What only the service's own SQLite can build (an index in the order of its collation, the words of its tokenizer, a \
 stored column that its function computes) is built by its own program where one is known: --sqlite-program, \
 sqlite-program in svckit.toml, or the profile. It works on a copy, on one statement each, and its result must be whole for \
-both readers and for the program itself. Else the report says what is missing, and the repair is one in part.
+both readers and for the program itself. Else the report says what is missing, and the repair is one in part. No program \
+helps a table without rowids whose key is in such an order: where it has to be made anew, its rows are kept in \
+lost_and_found.db, and the table is told as missing.
+
+A full-text index that can be read and does not agree with its rows is built anew from them. Which of the two was wrong \
+can't be told, so that such a repair is one in part, too.
 
 Damage within a value that no index covers can't be seen by anybody.";
 

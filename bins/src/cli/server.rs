@@ -58,7 +58,4 @@ pub struct ServerFlags {
     /// Only this database, without users and roles; may be repeated [default: all, with users and roles]
     #[arg(long, value_name = "NAME", requires = "engine", help_heading = "Database server")]
     pub database: Vec<DatabaseName>,
-    /// zstd, or zstd:LEVEL with a level of 1 to 19
-    #[arg(long, value_name = "WORD", requires = "engine", help_heading = "Database server")]
-    pub compression: Option<svckit::database::server::Compression>,
 }

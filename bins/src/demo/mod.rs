@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, OpenFlags};
 use svckit::FailureKind;
 use svckit::controller::{self, CommandLine, ServiceController, ServiceSpec};
-use svckit::lock::Wait;
+use svckit::lock::{OnNetwork, Wait};
 use svckit::name::TargetName;
 use svckit::operation::{self, BackupMode, BackupReport, BackupRequest, Includes, RestoreRequest, ServiceOptions};
 use svckit::progress::Cancel;
@@ -47,7 +47,7 @@ pub fn run(app: &App, args: &DemoArgs) -> Result<Outcome, ToolError> {
         .map_err(ToolError::io("make a directory in", std::env::temp_dir()))?;
     let context = app.context()?;
     let dirs = StateDirs::below(directory.path().join("svckit"));
-    let context = app::context_in(dirs, context.cancel, context.observer)?;
+    let context = app::context_in(dirs, OnNetwork::Refuse, context.cancel, context.observer)?;
     let stage = Stage::set(directory.path(), &context, args.size)?;
     if !app.output.is_json() {
         let place = directory.path().display();
@@ -123,6 +123,7 @@ impl Stage {
 
     fn request(&self, context: &Context, mode: BackupMode) -> Result<BackupReport, ToolError> {
         let request = BackupRequest {
+            compression: Default::default(),
             databases: vec![self.database.clone()],
             includes: Includes::default(),
             store: self.root.join("store"),
@@ -146,6 +147,7 @@ impl Stage {
         let to = self.root.join(format!("restored-{}.db", report.target));
         let nobody = ServiceOptions { databases: Vec::new(), ready: Vec::new(), ..self.options.clone() };
         let request = RestoreRequest {
+            member: None,
             store: self.root.join("store"),
             target: report.target.clone(),
             backup: report.backup.clone(),

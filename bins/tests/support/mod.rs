@@ -40,6 +40,14 @@ impl Place {
         said(self.command(env!("CARGO_BIN_EXE_svc-repair")).args(arguments).output().unwrap())
     }
 
+    pub(crate) fn lock<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Said {
+        said(self.command(env!("CARGO_BIN_EXE_svc-lock")).args(arguments).output().unwrap())
+    }
+
+    pub(crate) fn publish<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Said {
+        said(self.command(env!("CARGO_BIN_EXE_svc-publish")).args(arguments).output().unwrap())
+    }
+
     /// The program in this place: nothing of the machine's own configuration or state is seen or touched.
     pub(crate) fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);

@@ -54,6 +54,35 @@ impl Backup {
         self.manifest.payloads.iter().find(|p| p.name == name).ok_or_else(missing)
     }
 
+    /// The members of a group, in the order of its payloads; none where it is no group's.
+    #[must_use]
+    pub fn members(&self) -> Vec<TargetName> {
+        let mut members = Vec::new();
+        for member in self.manifest.payloads.iter().filter_map(|payload| payload.member.clone()) {
+            if !members.contains(&member) {
+                members.push(member);
+            }
+        }
+        members
+    }
+
+    /// What a group's backup has of one member, as a backup of that alone: the others are left out of the manifest.
+    ///
+    /// # Errors
+    /// [`ArchiveError::Missing`] where it has nothing of it.
+    pub fn of_member(&self, member: &TargetName) -> Result<Self, ArchiveError> {
+        let prefix = format!("{member}/");
+        let mut manifest = self.manifest.clone();
+        manifest.payloads.retain(|payload| payload.member.as_ref() == Some(member));
+        for payload in &mut manifest.payloads {
+            payload.name = payload.name.strip_prefix(&prefix).unwrap_or(&payload.name).to_owned();
+        }
+        if manifest.payloads.is_empty() {
+            return Err(ArchiveError::Missing { what: format!("member {member} in"), path: self.dir.clone() });
+        }
+        Ok(Self { dir: self.dir.clone(), manifest })
+    }
+
     /// Reads every payload's stored bytes from the disk and compares sizes and hashes. Decompresses nothing.
     ///
     /// # Errors
@@ -120,14 +149,14 @@ impl Backup {
     /// When its file can't be read.
     pub fn open_dump(&self, payload: &Payload) -> Result<DumpReader, ArchiveError> {
         let path = self.dir.join(&payload.file);
-        let reader = PayloadReader::new(open_payload(&self.dir, payload)?, payload.content_bytes);
+        let reader = PayloadReader::new(open_payload(&self.dir, payload)?, payload.codec, payload.content_bytes);
         Ok(DumpReader { reader: reader.at("decompress", &path)?, path, payload: payload.clone() })
     }
 
     /// The file name under which [`Backup::extract`] writes a payload that is one file.
     #[must_use]
     pub fn extracted_name(payload: &Payload) -> &str {
-        payload.file.strip_suffix(".zst").unwrap_or(&payload.file)
+        payload.file.strip_suffix(payload.codec.ending()).unwrap_or(&payload.file)
     }
 }
 
@@ -208,7 +237,7 @@ impl Reading<'_> {
             }
             PayloadKind::Dump => {
                 let path = self.dir.join(&payload.file);
-                let reader = PayloadReader::new(open_payload(self.dir, payload)?, payload.content_bytes);
+                let reader = PayloadReader::new(open_payload(self.dir, payload)?, payload.codec, payload.content_bytes);
                 let mut reader = Told { inner: reader.at("decompress", &path)?, done: 0, payload, of: self };
                 let checked = check(payload, Content::Stream(&mut reader));
                 // Damaged bytes explain whatever the check says of them.
@@ -296,7 +325,8 @@ fn decompress(
     observer: &dyn Observer,
 ) -> Result<File, ArchiveError> {
     let path = dir.join(&payload.file);
-    let mut reader = PayloadReader::new(open_payload(dir, payload)?, payload.content_bytes).at("decompress", &path)?;
+    let mut reader = PayloadReader::new(open_payload(dir, payload)?, payload.codec, payload.content_bytes)
+        .at("decompress", &path)?;
     let mut file = files::create(to)?;
     let outcome = (|| {
         let mut buffer = vec![0; BLOCK];

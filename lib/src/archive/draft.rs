@@ -8,11 +8,13 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
 use super::backup::Reading;
-use super::codec::{BLOCK, LEVEL, PayloadWriter, Sums, sha256_hex};
+use super::codec::{BLOCK, PayloadWriter, sha256_hex};
 use super::manifest::{Codec, MANIFEST, Manifest, Payload, PayloadKind, Rights};
+use super::reserved::Reserved;
 use super::sums::{self, SUMS};
 use super::target_lock::TargetLock;
 use super::{ArchiveError, Backup, TreeRequest, Verified, files, tree};
+use crate::compression::Compression;
 use crate::failure::Failure;
 use crate::name::{BackupId, TargetName};
 use crate::progress::{Cancel, Observer};
@@ -53,10 +55,15 @@ pub struct Draft {
     dir: PathBuf,
     scratch: PathBuf,
     created: String,
+    created_ns: u32,
     mode: String,
     service: Option<String>,
     notes: Vec<String>,
     payloads: Vec<Payload>,
+    /// Files of payloads that are being written.
+    reserved: Vec<String>,
+    compression: Compression,
+    member: Option<TargetName>,
     verified_at: Option<String>,
     state: State,
     cancel: Cancel,
@@ -81,17 +88,22 @@ impl Draft {
         lock: TargetLock,
         cancel: Cancel,
     ) -> Self {
+        let (created, created_ns) = clock::now_rfc3339_and_ns();
         Self {
             target,
             id,
             sequence,
             dir,
             scratch,
-            created: clock::now_rfc3339(),
+            created,
+            created_ns,
             mode: "hot".to_owned(),
             service: None,
             notes: Vec::new(),
             payloads: Vec::new(),
+            reserved: Vec::new(),
+            compression: Compression::default(),
+            member: None,
             verified_at: None,
             state: State::Open,
             cancel,
@@ -132,6 +144,12 @@ impl Draft {
         self.notes.push(note.into());
     }
 
+    /// How what is added from now on is compressed, and of which member of a group it is.
+    pub fn pack(&mut self, compression: Compression, member: Option<&TargetName>) {
+        self.compression = compression;
+        self.member = member.cloned();
+    }
+
     /// Adds one file: `content` is read, compressed, hashed, written and synced. `source` is the path it stands for,
     /// which the manifest keeps byte by byte.
     ///
@@ -147,7 +165,7 @@ impl Draft {
     ) -> Result<&Payload, ArchiveError> {
         observer.step(&format!("compressing {name}"));
         let cancel = self.cancel.clone();
-        self.add(kind, name, source, ("", LEVEL), |writer, path| {
+        self.add(kind, name, source, "", |writer, path| {
             let mut from = File::open(content).at("open", content)?;
             let total = from.metadata().at("look at", content)?.len();
             let mut buffer = vec![0; BLOCK];
@@ -184,7 +202,7 @@ impl Draft {
         let first = request.includes.first().cloned().unwrap_or_default();
         let mut notices = Vec::new();
         let kept = &mut notices;
-        self.add(PayloadKind::Files, name, &first, (".tar", LEVEL), |writer, path| {
+        self.add(PayloadKind::Files, name, &first, ".tar", |writer, path| {
             *kept = tree::write(writer, path, &store, request, &cancel, observer)?;
             Ok(())
         })?;
@@ -193,8 +211,7 @@ impl Draft {
     }
 
     /// Adds what `content` gives until its end, as a dump; nothing is buffered. Whether that end is the dump's own is for
-    /// the caller to know, who drops the draft where it is not. `source` names what it is a dump of; `level` is that of
-    /// Zstandard, 1 to 19.
+    /// the caller to know, who drops the draft where it is not. `source` names what it is a dump of.
     ///
     /// # Errors
     /// As [`Draft::add_file`].
@@ -202,28 +219,83 @@ impl Draft {
         &mut self,
         name: &str,
         source: &Path,
-        level: u8,
         content: &mut dyn Read,
         observer: &dyn Observer,
     ) -> Result<&Payload, ArchiveError> {
         observer.step(&format!("dumping {name}"));
-        let cancel = self.cancel.clone();
-        self.add(PayloadKind::Dump, name, source, ("", i32::from(level)), |writer, path| {
-            let mut buffer = vec![0; BLOCK];
-            let mut done = 0;
-            loop {
-                if cancel.is_requested() {
-                    return Err(ArchiveError::Cancelled { what: "the backup" });
-                }
-                let read = content.read(&mut buffer).at("read the dump of", source)?;
-                if read == 0 {
-                    return Ok(());
-                }
-                writer.write_all(&buffer[..read]).at("write to", path)?;
-                done += read as u64;
-                observer.bytes(done, 0);
+        let reserved = self.reserve(PayloadKind::Dump, name, source)?;
+        match reserved.fill(content, &self.cancel.clone(), observer) {
+            Ok(payload) => self.adopt(payload)?,
+            Err(error) => {
+                self.give_up();
+                return Err(error);
             }
-        })
+        }
+        self.last()
+    }
+
+    /// A place for a payload that is written beside others, by another thread perhaps; [`Draft::adopt`] adds it when it is
+    /// whole.
+    ///
+    /// # Errors
+    /// When there is one of this name already.
+    pub fn reserve(&mut self, kind: PayloadKind, name: &str, source: &Path) -> Result<Reserved, ArchiveError> {
+        let reserved = self.reserve_as(kind, name, source, "");
+        if reserved.is_err() {
+            self.give_up();
+        }
+        reserved
+    }
+
+    fn reserve_as(
+        &mut self,
+        kind: PayloadKind,
+        name: &str,
+        source: &Path,
+        ending: &str,
+    ) -> Result<Reserved, ArchiveError> {
+        self.usable()?;
+        if self.payloads.iter().any(|p| p.name == name) {
+            let reason = format!("a payload named {name:?} is in this backup already");
+            return Err(ArchiveError::Source { path: source.to_owned(), reason });
+        }
+        let rights = match kind {
+            PayloadKind::Sqlite => (Rights::of(source), Rights::of(parent_of(source))),
+            PayloadKind::Files | PayloadKind::Dump => (None, None),
+        };
+        let codec = match self.compression {
+            Compression::None => Codec::None,
+            Compression::Zstd { .. } => Codec::Zstd,
+        };
+        let file = self.free_file_name(name, ending, codec);
+        self.reserved.push(file.clone());
+        let payload = Payload {
+            name: name.to_owned(),
+            member: self.member.clone(),
+            file,
+            kind,
+            source: source.to_owned(),
+            rights: rights.0,
+            directory_rights: rights.1,
+            codec,
+            stored_bytes: 0,
+            stored_sha256: String::new(),
+            content_bytes: 0,
+            content_sha256: String::new(),
+            rungs: Vec::new(),
+            facts: serde_json::Value::Null,
+        };
+        Ok(Reserved { path: self.dir.join(&payload.file), compression: self.compression, payload })
+    }
+
+    /// Adds a payload that was filled.
+    ///
+    /// # Errors
+    /// [`ArchiveError::GivenUp`].
+    pub fn adopt(&mut self, payload: Payload) -> Result<(), ArchiveError> {
+        self.usable()?;
+        self.payloads.push(payload);
+        Ok(())
     }
 
     fn last(&self) -> Result<&Payload, ArchiveError> {
@@ -235,38 +307,10 @@ impl Draft {
         kind: PayloadKind,
         name: &str,
         source: &Path,
-        (ending, level): (&str, i32),
+        ending: &str,
         write: impl FnOnce(&mut PayloadWriter, &Path) -> Result<(), ArchiveError>,
     ) -> Result<&Payload, ArchiveError> {
-        let added = self.usable().and_then(|()| {
-            if self.payloads.iter().any(|p| p.name == name) {
-                let reason = format!("a payload named {name:?} is in this backup already");
-                return Err(ArchiveError::Source { path: source.to_owned(), reason });
-            }
-            let rights = match kind {
-                PayloadKind::Sqlite => (Rights::of(source), Rights::of(parent_of(source))),
-                PayloadKind::Files | PayloadKind::Dump => (None, None),
-            };
-            let file = self.free_file_name(name, ending);
-            let path = self.dir.join(&file);
-            let sums = write_payload(&path, level, write)?;
-            Ok(Payload {
-                name: name.to_owned(),
-                file,
-                kind,
-                source: source.to_owned(),
-                rights: rights.0,
-                directory_rights: rights.1,
-                codec: Codec::Zstd,
-                stored_bytes: sums.stored_bytes,
-                stored_sha256: sums.stored_sha256,
-                content_bytes: sums.content_bytes,
-                content_sha256: sums.content_sha256,
-                rungs: Vec::new(),
-                facts: serde_json::Value::Null,
-            })
-        });
-        match added {
+        match self.reserve_as(kind, name, source, ending).and_then(|reserved| reserved.write(write)) {
             Ok(payload) => self.payloads.push(payload),
             Err(error) => {
                 self.give_up();
@@ -277,19 +321,21 @@ impl Draft {
     }
 
     /// A file name of safe characters that no other payload has, whatever the payload is called.
-    fn free_file_name(&self, name: &str, ending: &str) -> String {
+    fn free_file_name(&self, name: &str, ending: &str, codec: Codec) -> String {
         let safe = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') { c } else { '_' };
         let mut stem: String = name.chars().map(safe).take(100).collect();
         if stem.is_empty() || stem.starts_with(['.', '-']) {
             stem.insert(0, '_');
         }
-        let taken = |file: &String| self.payloads.iter().any(|p| p.file == *file);
-        let plain = format!("{stem}{ending}.zst");
+        let taken = |file: &String| self.reserved.contains(file);
+        let packed = codec.ending();
+        let plain = format!("{stem}{ending}{packed}");
         if !taken(&plain) {
             return plain;
         }
         // One of len + 1 candidates is free.
-        (2..self.payloads.len() + 3).map(|n| format!("{stem}-{n}{ending}.zst")).find(|f| !taken(f)).unwrap_or(plain)
+        let numbered = (2..self.reserved.len() + 3).map(|n| format!("{stem}-{n}{ending}{packed}"));
+        numbered.into_iter().find(|f| !taken(f)).unwrap_or(plain)
     }
 
     /// Reads everything back from the disk: the sums of the written files, their decompressed content, every entry of
@@ -339,11 +385,12 @@ impl Draft {
 
     fn manifest(&mut self) -> Manifest {
         Manifest {
-            version: self.payloads.iter().map(|payload| payload.kind.since_version()).max().unwrap_or(1),
+            version: self.payloads.iter().map(Payload::since_version).max().unwrap_or(1),
             sequence: self.sequence,
             id: self.id.clone(),
             target: self.target.clone(),
             created: std::mem::take(&mut self.created),
+            created_ns: self.created_ns,
             host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
             tool: concat!("svckit ", env!("CARGO_PKG_VERSION")).to_owned(),
             mode: std::mem::take(&mut self.mode),
@@ -375,18 +422,6 @@ impl Drop for Draft {
     fn drop(&mut self) {
         self.give_up();
     }
-}
-
-fn write_payload(
-    path: &Path,
-    level: i32,
-    write: impl FnOnce(&mut PayloadWriter, &Path) -> Result<(), ArchiveError>,
-) -> Result<Sums, ArchiveError> {
-    let mut writer = PayloadWriter::new(files::create(path)?, level).at("compress into", path)?;
-    write(&mut writer, path)?;
-    let (file, sums) = writer.finish().at("write to", path)?;
-    file.sync_all().at("sync", path)?;
-    Ok(sums)
 }
 
 /// Renames a directory to a name that must be free.

@@ -12,12 +12,13 @@ use std::path::{Component, Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::ArchiveError;
+use super::sums::SUMS;
 use crate::name::{BackupId, TargetName};
 use crate::world::disk::{AtPath, DiskError};
 
-/// The newest format version that this program reads and writes: 2 has dumps. What has none is still written as 1, so
-/// that older programs read it.
-pub const VERSION: u64 = 2;
+/// The newest format version that this program reads and writes: 2 has dumps, 3 payloads that are not compressed, and
+/// groups. A backup is written as the lowest that has all of it, so that older programs read what they can.
+pub const VERSION: u64 = 3;
 /// The manifest's file name.
 pub const MANIFEST: &str = "manifest.json";
 /// At most this much of a manifest or of a `SHA256SUMS` is read, in bytes.
@@ -36,6 +37,9 @@ pub struct Manifest {
     pub target: TargetName,
     /// When it was begun (RFC 3339, UTC).
     pub created: String,
+    /// The nanoseconds of that second, which tell the order of backups of several targets; 0 where they are not known.
+    #[serde(default)]
+    pub created_ns: u32,
     /// The host that made it (uname(2)).
     pub host: String,
     /// The program and version that made it: `svckit 0.1.0`.
@@ -55,8 +59,11 @@ pub struct Manifest {
 /// One file of a backup.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Payload {
-    /// What it is called in this backup; unique within it.
+    /// What it is called in this backup; unique within it. That of a group's member begins with `MEMBER/`.
     pub name: String,
+    /// Of a group: whose it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub member: Option<TargetName>,
     /// The file in the backup's directory: safe characters only, and not always what `name` says.
     pub file: String,
     /// What it is.
@@ -134,12 +141,14 @@ pub enum PayloadKind {
     Dump,
 }
 
-impl PayloadKind {
+impl Payload {
     /// The first format version that has it.
-    pub(super) fn since_version(self) -> u64 {
-        match self {
-            Self::Sqlite | Self::Files => 1,
-            Self::Dump => 2,
+    pub(super) fn since_version(&self) -> u64 {
+        match (self.kind, self.codec) {
+            (_, Codec::None) => 3,
+            _ if self.member.is_some() => 3,
+            (PayloadKind::Dump, Codec::Zstd) => 2,
+            (PayloadKind::Sqlite | PayloadKind::Files, Codec::Zstd) => 1,
         }
     }
 }
@@ -150,6 +159,18 @@ impl PayloadKind {
 pub enum Codec {
     /// Zstandard frames (RFC 8878).
     Zstd,
+    /// Not at all: the file is the content.
+    None,
+}
+
+impl Codec {
+    /// What the name of a payload's file ends with.
+    pub(super) fn ending(self) -> &'static str {
+        match self {
+            Self::Zstd => ".zst",
+            Self::None => ".raw",
+        }
+    }
 }
 
 impl Manifest {
@@ -183,13 +204,23 @@ impl Manifest {
             return Err("it lists no payload".to_owned());
         }
         for (i, payload) in self.payloads.iter().enumerate() {
-            if !is_payload_file(&payload.file) {
+            if !is_payload_file(&payload.file, payload.codec) {
                 return Err(format!("payload {:?} has the unusable file name {:?}", payload.name, payload.file));
             }
             for hash in [&payload.stored_sha256, &payload.content_sha256] {
                 if !is_sha256(hash) {
                     return Err(format!("payload {:?} has a malformed hash", payload.name));
                 }
+            }
+            if payload.codec == Codec::None
+                && (payload.stored_bytes, &payload.stored_sha256) != (payload.content_bytes, &payload.content_sha256)
+            {
+                return Err(format!("payload {:?} is not compressed, and not what it has in it", payload.name));
+            }
+            if let Some(member) = &payload.member
+                && payload.name.strip_prefix(member.as_str()).and_then(|rest| rest.strip_prefix('/')).is_none()
+            {
+                return Err(format!("payload {:?} has not the name of one of {member}", payload.name));
             }
             if self.payloads[..i].iter().any(|p| p.file == payload.file || p.name == payload.name) {
                 return Err(format!("payload {:?} is listed twice", payload.name));
@@ -216,8 +247,9 @@ pub(super) fn is_sha256(text: &str) -> bool {
 }
 
 /// A single path component of safe characters with our ending: it can't leave the directory or be another file of it.
-pub(super) fn is_payload_file(name: &str) -> bool {
-    name.ends_with(".zst")
+pub(super) fn is_payload_file(name: &str, codec: Codec) -> bool {
+    name.ends_with(codec.ending())
+        && ![MANIFEST, SUMS].contains(&name)
         && !name.starts_with('.')
         && name.len() <= 255
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))

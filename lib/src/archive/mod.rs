@@ -6,7 +6,7 @@
 //!   plex/                              one target
 //!     .lock                            kernel lock: one writer (draft or expiry) per target
 //!     20261121T040719Z-3fa96c/         a backup
-//!       library.db.zst                 zstd -d
+//!       library.db.zst                 zstd -d (`.raw` where it is not compressed)
 //!       files.tar.zst                  zstd -d | tar -x
 //!       SHA256SUMS                     sha256sum -c SHA256SUMS
 //!       manifest.json                  what it is; the commit point
@@ -37,6 +37,7 @@ mod expire;
 mod files;
 mod manifest;
 mod proof;
+mod reserved;
 pub mod retention;
 mod rights;
 mod scratch;
@@ -55,6 +56,7 @@ pub use draft::{Check, Checked, Content, Draft};
 pub use error::ArchiveError;
 pub use manifest::{Codec, MANIFEST, Manifest, Payload, PayloadKind, Rights, VERSION};
 pub use proof::RestoreProof;
+pub use reserved::Reserved;
 pub use scratch::Scratch;
 pub use space::{Estimate, TreeSize};
 pub use store::{Found, Store};

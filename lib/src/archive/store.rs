@@ -123,7 +123,7 @@ impl Store {
     }
 
     /// Those of several targets that can be read, in one order, the newest last: within a target by sequence number, among
-    /// targets by the time at which they were begun. Several may be of one second.
+    /// targets by the time at which they were begun, to the nanosecond.
     ///
     /// # Errors
     /// When a target's directory can't be read.
@@ -203,8 +203,8 @@ impl Store {
 }
 
 /// All of them are written alike, so that their order is that of time.
-fn begun(backup: &Backup) -> &str {
-    &backup.manifest().created
+fn begun(backup: &Backup) -> (&str, u32) {
+    (&backup.manifest().created, backup.manifest().created_ns)
 }
 
 /// A directory that changes under every look was busy for that long; the last look is answered then.

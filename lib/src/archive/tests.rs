@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::*;
+use crate::compression::Compression;
 use crate::failure::{Failure, FailureKind};
 use crate::lock::Holder;
 use crate::name::TargetName;
@@ -123,6 +124,61 @@ fn what_was_put_in_comes_out_and_stock_tools_agree() {
 }
 
 #[test]
+fn what_is_not_compressed_is_the_file_itself_and_every_bit_of_it_counts() {
+    let bed = Bed::new();
+    let content = bed.content("library.db", 3 << 20);
+    let mut draft = bed.begin();
+    draft.pack(Compression::None, None);
+    draft.add_file(PayloadKind::Sqlite, "library.db", &content, &content, &Silent).unwrap();
+    draft.pack(Compression::Zstd { level: 1, threads: 1 }, None);
+    draft.add_file(PayloadKind::Sqlite, "other.db", &content, &content, &Silent).unwrap();
+    let backup = bed.store.publish(draft.verify(&mut sound, &Silent).unwrap()).unwrap();
+    assert_eq!((backup.manifest().version, backup.manifest().payloads[1].codec), (3, Codec::Zstd));
+    let payload = backup.payload("library.db").unwrap();
+    assert_eq!((payload.file.as_str(), payload.codec, payload.stored_bytes), ("library.db.raw", Codec::None, 3 << 20));
+    assert_eq!(stock(backup.dir(), "cmp library.db.raw ../../../library.db"), Ok(String::new()));
+    let into = bed.dir.path().join("restored");
+    std::fs::create_dir(&into).unwrap();
+    assert_eq!(backup.extract(payload, &into, &bed.cancel, &Silent).unwrap(), into.join("library.db"));
+    let file = backup.dir().join("library.db.raw");
+    let bytes = std::fs::read(&file).unwrap();
+    for at in [0, 1 << 20, (3 << 20) - 1] {
+        let mut damaged = bytes.clone();
+        damaged[at] ^= 1;
+        std::fs::write(&file, damaged).unwrap();
+        assert_eq!(backup.verify_hashes(&bed.cancel).unwrap_err().kind(), FailureKind::Unverified);
+        let whole = backup.verify(bed.dir.path(), &mut sound, &bed.cancel, &Silent);
+        assert_eq!(whole.unwrap_err().kind(), FailureKind::Unverified);
+    }
+    for longer_or_shorter in [[&bytes[..], b"x"].concat(), bytes[1..].to_vec()] {
+        std::fs::write(&file, longer_or_shorter).unwrap();
+        assert_eq!(backup.verify_hashes(&bed.cancel).unwrap_err().kind(), FailureKind::Unverified);
+    }
+}
+
+#[test]
+fn what_a_group_has_of_a_member_is_a_backup_of_that_alone() {
+    let bed = Bed::new();
+    let content = bed.content("c", 1000);
+    let (web, jobs): (TargetName, TargetName) = ("web".parse().unwrap(), "jobs".parse().unwrap());
+    let mut draft = bed.begin();
+    for member in [&web, &jobs] {
+        draft.pack(Compression::default(), Some(member));
+        draft.add_file(PayloadKind::Sqlite, &format!("{member}/app.db"), &content, &content, &Silent).unwrap();
+    }
+    let backup = bed.store.publish(draft.verify(&mut sound, &Silent).unwrap()).unwrap();
+    assert_eq!((backup.manifest().version, backup.members()), (3, vec![web.clone(), jobs]));
+    let of_web = backup.of_member(&web).unwrap();
+    assert_eq!((of_web.manifest().payloads.len(), of_web.payload("app.db").unwrap().member.clone()), (1, Some(web)));
+    of_web.verify_hashes(&bed.cancel).unwrap();
+    assert!(backup.of_member(&"nobody".parse().unwrap()).is_err());
+    let mut manifest = backup.manifest().clone();
+    manifest.payloads[0].name = "jobs/app.db".to_owned();
+    let bytes = serde_json::to_vec(&manifest).unwrap();
+    assert!(Manifest::parse(&bytes, Path::new("m")).is_err(), "a name that says another member");
+}
+
+#[test]
 fn names_that_are_no_file_names_are_kept_in_the_manifest_only() {
     let bed = Bed::new();
     let odd = PathBuf::from(std::ffi::OsStr::from_bytes(b"/srv/new\nline\xff/x.db"));
@@ -187,13 +243,8 @@ fn of_several_targets_the_newest_is_last_also_where_all_are_of_one_second() {
     }
     let targets = bed.store.targets().unwrap();
     let all = bed.store.backups_of(&targets).unwrap();
-    assert_eq!(all.len(), ids.len());
-    for target in &targets {
-        let of_target = |backup: &&Backup| backup.manifest().target == *target;
-        let sequences: Vec<u64> = all.iter().filter(of_target).map(|backup| backup.manifest().sequence).collect();
-        assert_eq!(sequences, [1, 2, 3], "{target}");
-    }
-    assert!(all.is_sorted_by_key(|backup| &backup.manifest().created), "{ids:?}");
+    let found: Vec<_> = all.iter().map(|backup| backup.manifest().id.clone()).collect();
+    assert_eq!(found, ids);
 }
 
 #[test]

@@ -5,6 +5,7 @@
 
 mod cgroup;
 pub mod docker;
+mod endpoint;
 mod main_process;
 pub mod process;
 mod spec;
@@ -14,7 +15,8 @@ mod worker;
 
 use std::time::{Duration, Instant};
 
-pub use spec::{CommandLine, ContainerSpec, Endpoint, EndpointError, RestartPolicy, Scope, ServiceSpec};
+pub use endpoint::{ClientFiles, Endpoint, EndpointError, TlsFiles};
+pub use spec::{CommandLine, ContainerSpec, RestartPolicy, Scope, ServiceSpec};
 pub use state::{Activity, ExitCause, KillSource, ServiceState, Trigger};
 
 use crate::failure::{Failure, FailureKind};
@@ -80,6 +82,18 @@ pub enum ControllerError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The encrypted connection to the manager can't be made, or is not with whom it should be.
+    #[error("no trusted connection to {manager}: {reason}")]
+    Tls {
+        /// The manager.
+        manager: String,
+        /// What is wrong.
+        reason: String,
+        /// What that means: the settings, the rights of a file, whom we would talk to.
+        kind: FailureKind,
+        /// What a person can do.
+        hint: String,
+    },
     /// The wait was cancelled.
     #[error("cancelled while waiting for {service}")]
     Cancelled {
@@ -97,6 +111,7 @@ impl Failure for ControllerError {
             Self::Permission { .. } => FailureKind::Permission,
             Self::Unsafe { .. } => FailureKind::Unsafe,
             Self::Invalid { .. } => FailureKind::Usage,
+            Self::Tls { kind, .. } => *kind,
         }
     }
     fn is_transient(&self) -> bool {
@@ -107,6 +122,7 @@ impl Failure for ControllerError {
             Self::NotFound { .. } => "check the name, or reload the manager if the service is new",
             Self::Unreachable { .. } => "check that the service manager runs and that its socket is reachable",
             Self::Permission { .. } => "run it as root, or let polkit allow the action to this user",
+            Self::Tls { hint, .. } => hint,
             _ => return None,
         };
         Some(text.to_owned())

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::failure::{Failure, FailureKind};
+use super::endpoint::Endpoint;
 use crate::name::ServiceName;
 use crate::world::ProcessId;
 use crate::world::raw_path::{self, RawPath};
@@ -89,79 +89,6 @@ impl ContainerSpec {
     #[must_use]
     pub fn named(name: impl Into<String>, endpoint: Endpoint) -> Self {
         Self { endpoint, name: name.into(), id: String::new(), compose: None, restart: None }
-    }
-}
-
-/// Where a Docker engine listens.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-#[non_exhaustive]
-pub enum Endpoint {
-    /// A Unix socket.
-    Unix(#[serde(with = "raw_path")] PathBuf),
-    /// `HOST:PORT` without encryption: for a filtering proxy on this host.
-    Tcp(String),
-}
-
-impl Endpoint {
-    /// Where an engine listens if nobody says otherwise.
-    #[must_use]
-    pub fn usual() -> Self {
-        Self::Unix("/var/run/docker.sock".into())
-    }
-}
-
-/// An address of an engine that can't be used.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the engine's address {text:?} can't be used: svckit looks at the processes of a container itself")]
-pub struct EndpointError {
-    text: String,
-}
-
-impl Failure for EndpointError {
-    fn kind(&self) -> FailureKind {
-        FailureKind::Usage
-    }
-    fn hint(&self) -> Option<String> {
-        const HINT: &str =
-            "run it on the host of the engine, with unix:///PATH, or tcp://127.0.0.1:PORT for a proxy there";
-        Some(HINT.to_owned())
-    }
-}
-
-impl std::str::FromStr for Endpoint {
-    type Err = EndpointError;
-
-    /// `unix:///PATH` or `tcp://HOST:PORT` of this host, as `DOCKER_HOST` has it.
-    ///
-    /// ```
-    /// use svckit::controller::Endpoint;
-    /// assert_eq!("unix:///run/docker.sock".parse(), Ok(Endpoint::Unix("/run/docker.sock".into())));
-    /// assert!("tcp://10.0.0.1:2375".parse::<Endpoint>().is_err());
-    /// ```
-    fn from_str(text: &str) -> Result<Self, EndpointError> {
-        let unix =
-            || text.strip_prefix("unix://").filter(|path| path.starts_with('/')).map(|path| Self::Unix(path.into()));
-        let tcp = || {
-            let address = text.strip_prefix("tcp://")?;
-            let (host, _) = address.rsplit_once(':')?;
-            is_loopback(host).then(|| Self::Tcp(address.to_owned()))
-        };
-        unix().or_else(tcp).ok_or_else(|| EndpointError { text: text.to_owned() })
-    }
-}
-
-fn is_loopback(host: &str) -> bool {
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
-}
-
-impl std::fmt::Display for Endpoint {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Unix(path) => write!(f, "unix://{}", path.display()),
-            Self::Tcp(address) => write!(f, "tcp://{address}"),
-        }
     }
 }
 

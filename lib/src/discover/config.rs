@@ -14,10 +14,14 @@
 //! stop = { timeout = "90s", signals = [{ signal = "SIGINT", after = "30s" }], last-resort = "never" }
 //! retention = { last = 7, daily = 14, weekly = 8 }
 //! ping = "https://hc-ping.com/..."
+//! compress = "zstd:9:4"              # level and threads; or "none"
 //! sqlite-program = "/usr/lib/notes/notes-sqlite"   # its own build of sqlite3: a repair has it make what only it can
 //!
 //! [docker]                           # only where it is not where its own programs look (DOCKER_HOST, /var/run/docker.sock)
 //! endpoint = "unix:///run/user/1000/docker.sock"
+//! tls-ca = "/etc/svckit/docker/ca.pem"        # with endpoint = "tcp://HOST:2376": of whom its certificate must be
+//! tls-cert = "/etc/svckit/docker/cert.pem"    # what dockerd --tlsverify asks us for
+//! tls-key = "/etc/svckit/docker/key.pem"      # for root alone
 //! labels = false                     # look for no targets in the labels of containers (lib/LABELS.md)
 //!
 //! [target.plex]                      # the name of a profile: only what differs from it
@@ -32,12 +36,16 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use super::config_server::{read_order, read_server};
+use super::config_server::{parsed, read_order, read_server};
 use super::error::{DiscoverError, Finding};
+use super::group::{GroupSettings, read_group};
 use super::reader::{Document, FILE_LEN_MAX, Table};
 use super::target::{Alerts, Mode, Order, Retention, ServiceRef, StopSettings};
-use crate::controller::{CommandLine, ContainerSpec, Endpoint, EndpointError};
+use crate::compression::Compression;
+use crate::controller::{ClientFiles, CommandLine, ContainerSpec, Endpoint, EndpointError, TlsFiles};
 use crate::database::server::ServerSpec;
+use crate::failure::Failure;
+use crate::lock::OnNetwork;
 use crate::name::{ServiceName, TargetName};
 use crate::ready::ReadyCheck;
 use crate::world::StopSignal;
@@ -58,6 +66,7 @@ pub(super) struct Settings {
     pub(super) stop: Option<StopSettings>,
     pub(super) retention: Option<Retention>,
     pub(super) alerts: Alerts,
+    pub(super) compression: Option<Compression>,
     pub(super) sqlite_program: Option<PathBuf>,
 }
 
@@ -67,8 +76,11 @@ pub struct Config {
     pub(super) defaults: Settings,
     pub(super) targets: BTreeMap<TargetName, Settings>,
     pub(super) services: BTreeMap<ServiceName, Settings>,
+    pub(super) groups: BTreeMap<TargetName, GroupSettings>,
     /// The Docker engine, where something is said about it.
     pub docker: DockerSettings,
+    /// Whether svckit's locks may lie on a network file system.
+    pub locks_on_network: OnNetwork,
 }
 
 /// What is said of the Docker engine.
@@ -127,6 +139,11 @@ fn read_root<'i>(document: &Document<'i>, root: &toml::de::DeTable<'i>) -> Confi
         config.docker = read_docker(&docker);
         docker.finish();
     }
+    if let Some(locks) = root.table("locks", "[locks]") {
+        let words = [("refuse", OnNetwork::Refuse), ("warn", OnNetwork::Warn)];
+        config.locks_on_network = locks.word("on-network", &words).unwrap_or_default();
+        locks.finish();
+    }
     for (name, at, table) in root.named("service") {
         let mut settings = read_shared(&table);
         settings.service = read_service(&table);
@@ -166,17 +183,53 @@ fn read_root<'i>(document: &Document<'i>, root: &toml::de::DeTable<'i>) -> Confi
             Err(error) => document.find(at, error.to_string(), None),
         }
     }
+    for (name, at, table) in root.named("group") {
+        let settings = read_group(&table);
+        table.finish();
+        match name.parse::<TargetName>() {
+            Ok(name) if config.targets.contains_key(&name) => {
+                document.find(
+                    at,
+                    format!("[group.{name}] has the name of a target, and would share its directory"),
+                    None,
+                );
+            }
+            Ok(name) => drop(config.groups.insert(name, settings)),
+            Err(error) => document.find(at, error.to_string(), None),
+        }
+    }
     root.finish();
     config
 }
 
 fn read_docker(table: &Table<'_, '_>) -> DockerSettings {
     const EXAMPLE: &str = "unix:///var/run/docker.sock";
+    let files = read_tls(table);
     let endpoint = table.text("endpoint", EXAMPLE).and_then(|text| {
-        let refuse = |error: EndpointError| table.refuse("endpoint", &error.to_string(), Some(EXAMPLE));
-        text.parse().map_err(refuse).ok()
+        let refuse = |error: EndpointError| {
+            table.refuse("endpoint", &error.to_string(), Some(error.hint().as_deref().unwrap_or(EXAMPLE)));
+        };
+        let parsed = match files.clone() {
+            Some(files) => Endpoint::with_tls(&text, files),
+            None => text.parse(),
+        };
+        parsed.map_err(refuse).ok()
     });
+    if files.is_some() && !table.has("endpoint") {
+        table.refuse("tls-ca", "which engine? it lacks its endpoint", Some("endpoint = \"tcp://HOST:2376\""));
+    }
     DockerSettings { endpoint, labels: table.truth("labels") }
+}
+
+fn read_tls(table: &Table<'_, '_>) -> Option<TlsFiles> {
+    let path = |key| table.path(key, &format!("/etc/svckit/docker/{}.pem", &key["tls-".len()..]));
+    let (ca, cert, key) = (path("tls-ca"), path("tls-cert"), path("tls-key"));
+    for (one, other) in [("tls-cert", "tls-key"), ("tls-key", "tls-cert"), ("tls-cert", "tls-ca")] {
+        if table.has(one) && !table.has(other) {
+            table.refuse(one, &format!("it lacks {other}"), Some(&format!("{other} = \"/etc/svckit/docker/...\"")));
+        }
+    }
+    Some(TlsFiles { ca: ca?, client: cert.zip(key).map(|(cert, key)| ClientFiles { cert, key }) })
 }
 
 /// What targets, services and the defaults have in common.
@@ -187,10 +240,15 @@ pub(super) fn read_shared(table: &Table<'_, '_>) -> Settings {
         ready: read_ready(table),
         stop: table.table("stop", "stop = { timeout = \"90s\" }").map(|stop| read_stop(stop)),
         retention: table.table("retention", "retention = { last = 7, daily = 14 }").map(|keep| read_retention(keep)),
-        alerts: Alerts { on_failure: read_command(table, "on-failure"), ping: read_ping(table) },
+        alerts: read_alerts(table),
+        compression: parsed(table, "compress", "zstd:9"),
         sqlite_program: table.path("sqlite-program", "/usr/lib/notes/notes-sqlite"),
         ..Settings::default()
     }
+}
+
+pub(super) fn read_alerts(table: &Table<'_, '_>) -> Alerts {
+    Alerts { on_failure: read_command(table, "on-failure"), ping: read_ping(table) }
 }
 
 fn read_ready(table: &Table<'_, '_>) -> Option<Vec<String>> {
@@ -283,7 +341,7 @@ fn read_stop(table: Table<'_, '_>) -> StopSettings {
     settings
 }
 
-fn read_retention(table: Table<'_, '_>) -> Retention {
+pub(super) fn read_retention(table: Table<'_, '_>) -> Retention {
     let retention = Retention {
         last: table.count("last", 7).unwrap_or(0),
         daily: table.count("daily", 14).unwrap_or(0),

@@ -8,7 +8,6 @@
 //! user = "backup"
 //! password-file = "/etc/svckit/shop.password"   # or password-env, password-secret, password-credential,
 //!                                    # password-command; left out: what the image's own variables say
-//! compress = "zstd:9"
 //! validate = ["SELECT 1 FROM orders LIMIT 1"]   # each must have an answer in a restored copy
 //! priority = 10                      # earlier in a run of all
 //! after = ["notes"]                  # not before these, and not where one of them failed
@@ -20,7 +19,7 @@ use super::config::read_command;
 use super::reader::Table;
 use super::target::Order;
 use crate::controller::CommandLine;
-use crate::database::server::{Compression, Databases, EngineKind, SecretSource, ServerSpec, ValidationQuery};
+use crate::database::server::{Databases, EngineKind, SecretSource, ServerSpec, ValidationQuery};
 
 /// The priorities that there are: a few that people can order in their heads.
 const PRIORITY_MAX: i32 = 1000;
@@ -46,14 +45,10 @@ pub(super) fn read_server(table: &Table<'_, '_>) -> Option<ServerSpec> {
     if let Some((key, _)) = given.next() {
         table.refuse(key, "one place of the password is enough", None);
     }
-    let compression = parsed(table, "compress", "zstd:9");
-    if compression == Some(Compression::None) {
-        table.refuse("compress", "a dump is always compressed so far", Some("compress = \"zstd:1\""));
-    }
     let question = |statement: String| ValidationQuery { database: None, statement, expect: None };
     let validation = table.texts("validate", "SELECT 1 FROM orders LIMIT 1");
     let Some(engine) = engine else {
-        const OF_SERVERS: [&str; 9] = [
+        const OF_SERVERS: [&str; 8] = [
             "database",
             "user",
             "password-file",
@@ -61,7 +56,6 @@ pub(super) fn read_server(table: &Table<'_, '_>) -> Option<ServerSpec> {
             "password-secret",
             "password-credential",
             "password-command",
-            "compress",
             "validate",
         ];
         if !table.has("engine")
@@ -86,7 +80,6 @@ pub(super) fn read_server(table: &Table<'_, '_>) -> Option<ServerSpec> {
         databases: databases.unwrap_or_default(),
         user,
         secret: secret.unwrap_or_default(),
-        compression: compression.unwrap_or_default(),
         validation: validation.unwrap_or_default().into_iter().map(question).collect(),
         ..ServerSpec::new(engine)
     })
@@ -100,7 +93,11 @@ pub(super) fn read_order(table: &Table<'_, '_>) -> Order {
     }
 }
 
-fn parsed<T: FromStr<Err: std::fmt::Display>>(table: &Table<'_, '_>, key: &'static str, example: &str) -> Option<T> {
+pub(super) fn parsed<T: FromStr<Err: std::fmt::Display>>(
+    table: &Table<'_, '_>,
+    key: &'static str,
+    example: &str,
+) -> Option<T> {
     let text = table.text(key, example)?;
     text.parse()
         .map_err(|error: T::Err| table.refuse(key, &error.to_string(), Some(&format!("{key} = {example:?}"))))

@@ -199,3 +199,59 @@ fn no_mutation_makes_the_reader_panic_or_accept_a_relative_path() {
     }
     assert!(accepted > 100, "the mutations must also leave valid texts: {accepted}");
 }
+
+#[test]
+fn an_engine_behind_tls_is_named_with_its_files_and_without_them_is_refused() {
+    let docker = |lines: &str| format!("[docker]\nendpoint = \"tcp://db.example:2376\"\n{lines}");
+    let all = "tls-ca = \"/c/ca.pem\"\ntls-cert = \"/c/cert.pem\"\ntls-key = \"/c/key.pem\"\n";
+    let Some(Endpoint::Tls { address, files }) = Config::parse(&docker(all)).unwrap().docker.endpoint else { panic!() };
+    assert_eq!((address.as_str(), files.ca.to_str()), ("db.example:2376", Some("/c/ca.pem")));
+    assert_eq!(files.client.unwrap().key, Path::new("/c/key.pem"));
+    for (lines, wanted) in [
+        (docker(""), "tls-ca, tls-cert and tls-key"),
+        (docker("tls-ca = \"/a\"\ntls-cert = \"/a\""), "it lacks tls-key"),
+        (docker("tls-cert = \"/a\"\ntls-key = \"/a\""), "it lacks tls-ca"),
+        (docker("tls-ca = \"ca.pem\""), "relative path"),
+        ("[docker]\ntls-ca = \"/a\"".to_owned(), "lacks its endpoint"),
+        ("[docker]\ntls-ca = \"/a\"\nendpoint = \"unix:///a\"".to_owned(), "with TLS it is tcp://HOST:PORT"),
+    ] {
+        let said = said(&lines).join("\n");
+        assert!(said.contains(wanted), "{lines}: {said}");
+    }
+}
+
+#[test]
+fn locks_on_a_network_file_system_are_refused_unless_it_is_said_otherwise() {
+    assert_eq!(Config::parse("").unwrap().locks_on_network, OnNetwork::Refuse);
+    assert_eq!(Config::parse("[locks]\non-network = \"warn\"\n").unwrap().locks_on_network, OnNetwork::Warn);
+    let said = said("[locks]\non-network = \"allow\"\nwait = 3\n").join("\n");
+    assert!(said.contains("\"allow\" is not one of its words") && said.contains("no key \"wait\""), "{said}");
+}
+
+#[test]
+fn a_group_has_members_or_a_project_and_a_name_of_its_own() {
+    let target = |name: &str| format!("[target.{name}]\nsqlite = [\"/{name}.db\"]\ncompress = \"none\"\n");
+    let (a, b) = (target("a"), target("b"));
+    let text = format!("{a}{b}[group.both]\nmembers = [\"b\", \"a\"]\nstore = \"/srv\"\nretention = {{ last = 3 }}\n");
+    let found = discovery(&text);
+    let group = found.group("both").unwrap();
+    let names: Vec<&str> = group.members.iter().map(|member| member.name.as_str()).collect();
+    assert_eq!((names, group.target.retention.unwrap().last), (vec!["b", "a"], 3));
+    assert_eq!(group.members[0].compression, Some(Compression::None));
+    assert_eq!((found.of_all(), found.is_group("both"), found.is_group("a")), (vec!["both".to_owned()], true, false));
+    let unknown = discovery(&format!("{a}[group.g]\nmembers = [\"a\", \"c\"]\n")).group("g").unwrap_err();
+    assert_eq!(unknown.kind(), FailureKind::Usage);
+    let nobody = discovery("[group.g]\ncompose = \"shop\"\n").group("g").unwrap_err();
+    assert_eq!(nobody.kind(), FailureKind::No);
+    for (bad, wanted) in [
+        ("[group.g]\n", "either members or a Compose project"),
+        ("[group.g]\nmembers = [\"a\"]\ncompose = \"x\"\n", "either members or a Compose project"),
+        ("[group.g]\nmembers = [\"a\", \"a\"]\n", "named twice"),
+        ("[group.g]\nmembers = [\"../a\"]\n", "not usable"),
+        ("[group.g]\nmembers = [\"a\"]\nmode = \"cold\"\n", "no key \"mode\""),
+        ("[group.a]\nmembers = [\"a\"]\n", "has the name of a target"),
+    ] {
+        let said = said(&format!("{a}{bad}")).join("\n");
+        assert!(said.contains(wanted), "{bad}: {said}");
+    }
+}

@@ -66,6 +66,12 @@ pub enum DiscoverError {
         /// What is wrong with them; never empty.
         findings: Vec<LabelFinding>,
     },
+    /// Nothing that is found belongs to a group.
+    #[error("the group {group:?} has no members: no target's container is of its Compose project")]
+    NoMembers {
+        /// The group.
+        group: String,
+    },
     /// The target says nothing that could be backed up.
     #[error("the target {name:?} names no database and no path")]
     Empty {
@@ -90,7 +96,7 @@ impl Failure for DiscoverError {
             Self::Unreadable { source, .. } => kind_of_io(source),
             Self::Invalid { .. } | Self::Labels { .. } | Self::Empty { .. } => FailureKind::Config,
             Self::Unknown { .. } => FailureKind::Usage,
-            Self::NotInstalled { .. } => FailureKind::No,
+            Self::NotInstalled { .. } | Self::NoMembers { .. } => FailureKind::No,
         }
     }
     fn hint(&self) -> Option<String> {
@@ -107,6 +113,7 @@ impl Failure for DiscoverError {
             Self::NotInstalled { .. } => {
                 Some("name the databases: --sqlite PATH, or a [target.NAME] with sqlite = [\"PATH\"]".to_owned())
             }
+            Self::NoMembers { .. } => Some("what is found: svc-backup targets".to_owned()),
             Self::Empty { .. } => Some("add: sqlite = [\"/path/to/the.db\"]".to_owned()),
         }
     }

@@ -9,14 +9,18 @@ pub mod baktainer;
 mod config;
 mod config_server;
 mod error;
+mod group;
 pub mod labels;
 mod profile;
 mod reader;
 mod target;
 
+use std::collections::BTreeMap;
+
 pub use alert::{AlertError, Event, ping, run_on_failure};
 pub use config::{Config, DockerSettings};
 pub use error::{DiscoverError, Finding};
+pub use group::Group;
 use profile::Found;
 pub use profile::{Profile, Search, all as profiles};
 pub use target::{Alerts, Mode, Order, Origin, Retention, ServiceRef, StopSettings, Target};
@@ -32,6 +36,10 @@ pub struct Discovery {
     config: Config,
     search: Search,
     labelled: Option<Vec<Labelled>>,
+    /// The Compose project of each container that has one.
+    projects: BTreeMap<String, String>,
+    /// Targets of labels whose name is one of this host's own.
+    shadowed: Vec<(String, Vec<LabelFinding>)>,
     endpoint: Endpoint,
 }
 
@@ -40,7 +48,7 @@ impl Discovery {
     #[must_use]
     pub fn new(config: Config, search: Search) -> Self {
         let endpoint = config.docker.endpoint.clone().unwrap_or_else(Endpoint::usual);
-        Self { config, search, labelled: None, endpoint }
+        Self { config, search, labelled: None, shadowed: Vec::new(), projects: BTreeMap::new(), endpoint }
     }
 
     /// The same with containers on this engine, unless the configuration names another.
@@ -58,12 +66,43 @@ impl Discovery {
         &self.endpoint
     }
 
-    /// The same with what was found in the labels of containers. Of a name that several have, none is taken.
+    /// The same with what was found in the labels of containers. Of a name that several have, none is taken; one that
+    /// this host itself has stays the host's, since anybody who may start a container writes labels.
     #[must_use]
     pub fn with_labels(mut self, mut labelled: Vec<Labelled>) -> Self {
-        labels::refuse_doubles(&mut labelled, |name| self.is_configured(name));
+        labels::refuse_doubles(&mut labelled, |name| self.is_of_host(name));
+        for one in &mut labelled {
+            for (name, target) in std::mem::take(&mut one.targets) {
+                match target {
+                    Err(findings) if self.is_of_host(&name) => self.shadowed.push((name, findings)),
+                    target => one.targets.push((name, target)),
+                }
+            }
+        }
         self.labelled = Some(labelled);
         self
+    }
+
+    /// The same with the Compose projects of containers, by the container's name.
+    #[must_use]
+    pub fn with_projects(mut self, projects: BTreeMap<String, String>) -> Self {
+        self.projects = projects;
+        self
+    }
+
+    /// The targets of labels that are left out because this host has one of that name, and why.
+    pub fn shadowed(&self) -> impl Iterator<Item = (&str, DiscoverError)> {
+        self.shadowed
+            .iter()
+            .map(|(name, findings)| (name.as_str(), DiscoverError::Labels { findings: findings.clone() }))
+    }
+
+    /// A target or a service of the configuration, or a known service that is installed here.
+    fn is_of_host(&self, name: &str) -> bool {
+        let is_found = |profile: &Profile| profile.name == name && profile.find(&self.search).is_ok();
+        self.is_configured(name)
+            || self.config.services.keys().any(|known| known.as_str() == name)
+            || profiles().iter().any(is_found)
     }
 
     /// What is said of the Docker engine.
@@ -72,10 +111,10 @@ impl Discovery {
         &self.config.docker
     }
 
-    /// Whether the configuration itself has this target.
+    /// Whether the configuration itself has this target, or a group of this name.
     #[must_use]
     pub fn is_configured(&self, name: &str) -> bool {
-        self.config.targets.keys().any(|known| known.as_str() == name)
+        self.is_group(name) || self.config.targets.keys().any(|known| known.as_str() == name)
     }
 
     /// The containers that have labels of ours, and what these say.
@@ -104,6 +143,7 @@ impl Discovery {
                 let mut target = target.clone();
                 target.store = defaults.store.clone();
                 target.mode = target.mode.or(defaults.mode);
+                target.compression = target.compression.or(defaults.compression);
                 target.retention = target.retention.or(defaults.retention);
                 target.alerts = defaults.alerts.clone();
                 target.stop.timeout = target.stop.timeout.or(defaults.stop.as_ref().and_then(|stop| stop.timeout));
@@ -194,7 +234,13 @@ impl Discovery {
         let configured = self.config.target_names().map(ToString::to_string);
         let services = self.config.services.keys().map(ToString::to_string);
         let labelled = self.of_labels().map(|(name, _)| name.clone());
-        let known = configured.chain(services).chain(labelled).chain(profile::names().map(str::to_owned)).collect();
+        let groups = self.config.groups.keys().map(ToString::to_string);
+        let known = configured
+            .chain(groups)
+            .chain(services)
+            .chain(labelled)
+            .chain(profile::names().map(str::to_owned))
+            .collect();
         DiscoverError::Unknown { name: name.to_owned(), known }
     }
 
@@ -256,6 +302,7 @@ impl Discovery {
                 ping: first(&layers, |layer| layer.alerts.ping.as_ref()),
             },
             // What a person has written counts before what comes with the place.
+            compression: first(&layers, |layer| layer.compression.as_ref()),
             sqlite_program: first(&layers[..by_person], |layer| layer.sqlite_program.as_ref())
                 .or(found.sqlite_program)
                 .or_else(|| first(&layers, |layer| layer.sqlite_program.as_ref())),

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::compression::Compression;
 use crate::controller::{CommandLine, ContainerSpec};
 use crate::database::server::ServerSpec;
 use crate::name::TargetName;
@@ -127,6 +128,8 @@ pub struct Target {
     pub retention: Option<Retention>,
     /// Who is told.
     pub alerts: Alerts,
+    /// How it is stored, where something is said about it.
+    pub compression: Option<Compression>,
     /// The service's own build of the sqlite3 program, for what only it can make in a repair. Not looked at before it is
     /// needed.
     pub sqlite_program: Option<PathBuf>,

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::world::disk::{DiskError, FileId, parent_of};
+use crate::world::disk::{AtPath, DiskError, FileId, parent_of};
 
 /// One canonical identity that an operation excludes others from.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -38,6 +38,17 @@ impl LockKey {
         let mut identity = format!("{}:{}:", directory.device, directory.inode).into_bytes();
         identity.extend_from_slice(name);
         Ok(Self { file_stem: stem("database", &identity), label: format!("database {}", real.display()) })
+    }
+
+    /// The lock of a directory tree: device and inode of its real directory.
+    ///
+    /// # Errors
+    /// When the directory does not exist or can't be reached.
+    pub fn tree(path: &Path) -> Result<Self, DiskError> {
+        let real = std::fs::canonicalize(path).at("look at", path)?;
+        let id = FileId::of(&real)?;
+        let identity = format!("{}:{}", id.device, id.inode);
+        Ok(Self { file_stem: stem("tree", identity.as_bytes()), label: format!("tree {}", real.display()) })
     }
 
     /// A lock by a name that a person gave.
@@ -88,6 +99,17 @@ mod tests {
         let other_dir = dir.path().join("alias");
         std::os::unix::fs::symlink(dir.path(), &other_dir).unwrap();
         assert_eq!(by_link.file_name(), LockKey::database(&other_dir.join("real.db")).unwrap().file_name());
+    }
+
+    #[test]
+    fn a_tree_is_one_by_whatever_path() {
+        let dir = tempfile::tempdir().unwrap();
+        let (tree, alias) = (dir.path().join("tree"), dir.path().join("alias"));
+        std::fs::create_dir(&tree).unwrap();
+        std::os::unix::fs::symlink(&tree, &alias).unwrap();
+        assert_eq!(LockKey::tree(&tree).unwrap(), LockKey::tree(&alias).unwrap());
+        assert_ne!(LockKey::tree(&tree).unwrap().file_name(), LockKey::tree(dir.path()).unwrap().file_name());
+        assert!(LockKey::tree(&dir.path().join("none")).is_err());
     }
 
     #[test]

@@ -1,17 +1,16 @@
 //! The lock of one operation: a sorted set of kernel locks.
 
-use std::fs::{File, OpenOptions};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FlockOperation, flock};
-
-use super::{Holder, LockKey, Token};
+use super::holder::Record;
+use super::inherit::proved;
+use super::{Holder, LockKey, Token, claim, file};
 use crate::failure::{Failure, FailureKind};
 use crate::progress::Cancel;
 use crate::world::disk::{AtPath, DiskError, FileId, create_private_dir};
+use crate::world::filesystem::shared_kind;
 
 /// What to do when somebody else holds a lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,16 +21,38 @@ pub enum Wait {
     AtMost(Duration),
 }
 
+/// What to do where the lock directory lies on a network file system: its locks may be those of this machine only, of a
+/// server that forgets them, or none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnNetwork {
+    /// Refuse.
+    #[default]
+    Refuse,
+    /// Lock all the same, and warn by a `tracing` event.
+    Warn,
+}
+
+/// What a program was started with, as far as locks go.
+#[derive(Debug, Clone, Default)]
+pub struct LockRules {
+    /// The locks that it was handed on, as [`Token::list`] reads them: what it needs of those is not taken again.
+    pub handed: Vec<Token>,
+    /// Whether a network file system will do.
+    pub on_network: OnNetwork,
+}
+
 /// Why a lock was not acquired.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
     /// Another operation holds one of the keys.
-    #[error("{label} is in use: {}", holder_text(.holder.as_deref()))]
+    #[error("{label} is in use: {}", holder_text(.holder.as_deref(), *.left_to))]
     Held {
         /// What is locked.
         label: String,
-        /// Who holds it, where it said so.
+        /// Who took it, where it said so.
         holder: Option<Box<Holder>>,
+        /// A process that holds it now, where the one who took it has ended.
+        left_to: Option<i32>,
     },
     /// The wait was ended by a cancellation.
     #[error("the wait for the lock of {label} was cancelled")]
@@ -39,26 +60,73 @@ pub enum LockError {
         /// What is locked.
         label: String,
     },
+    /// The lock file was removed or replaced while somebody held it.
+    #[error("{label} is in use: process {pid} holds the lock of a file that was removed from {}", path.display())]
+    Replaced {
+        /// What is locked.
+        label: String,
+        /// The lock file.
+        path: PathBuf,
+        /// Who holds the one that stood there before.
+        pid: i32,
+    },
+    /// Others may write to the lock directory.
+    #[error("can't lock in {}: it has mode {mode:04o} and belongs to user {owner}, so others could remove a lock",
+        directory.display())]
+    UnsafeDirectory {
+        /// The directory.
+        directory: PathBuf,
+        /// Its owner.
+        owner: u32,
+        /// Its mode.
+        mode: u32,
+    },
+    /// The lock directory is on a network file system.
+    #[error("can't lock in {}: it lies on {kind}, where a lock may be worth nothing", directory.display())]
+    Network {
+        /// The directory.
+        directory: PathBuf,
+        /// The kind of the file system.
+        kind: &'static str,
+    },
     /// The lock directory or a lock file can't be used.
     #[error(transparent)]
     Disk(#[from] DiskError),
 }
 
-fn holder_text(holder: Option<&Holder>) -> String {
-    holder.map_or_else(|| "its holder has not said who it is".to_owned(), ToString::to_string)
+fn holder_text(holder: Option<&Holder>, left_to: Option<i32>) -> String {
+    match (holder, left_to) {
+        (Some(holder), None) => holder.to_string(),
+        (Some(holder), Some(pid)) => format!("{holder}, which has ended; process {pid} still holds it"),
+        (None, _) => "its holder has not said who it is".to_owned(),
+    }
 }
 
 impl Failure for LockError {
     fn kind(&self) -> FailureKind {
         match self {
-            Self::Held { .. } => FailureKind::LockHeld,
+            Self::Held { .. } | Self::Replaced { .. } => FailureKind::LockHeld,
             Self::Cancelled { .. } => FailureKind::Failed,
+            Self::UnsafeDirectory { .. } => FailureKind::Permission,
+            Self::Network { .. } => FailureKind::Unsafe,
             Self::Disk(error) => error.kind(),
         }
     }
     fn hint(&self) -> Option<String> {
         match self {
             Self::Held { .. } => Some("wait for it to end; nothing was changed".to_owned()),
+            Self::Replaced { .. } => {
+                Some("wait for it to end, and never remove a lock file: it blocks nobody".to_owned())
+            }
+            Self::UnsafeDirectory { directory, .. } => Some(format!(
+                "chmod go-w {0}, or chown it; or choose another place for svckit's state",
+                directory.display()
+            )),
+            Self::Network { .. } => Some(
+                "keep svckit's state on a local disk (SVCKIT_STATE_DIR), or write on-network = \"warn\" in [locks] of the \
+                 configuration, where no other machine shares it"
+                    .to_owned(),
+            ),
             Self::Cancelled { .. } => None,
             Self::Disk(error) => error.hint(),
         }
@@ -67,26 +135,62 @@ impl Failure for LockError {
 
 /// The lock of a whole operation. Every mutating call borrows one.
 ///
-/// Dropping it closes the descriptors; the lock is free once every process that inherited it has closed its own.
+/// Dropping it closes the descriptors; the lock is free once every process that it was handed on to has closed its own,
+/// or at once with [`OperationLock::end`].
 #[derive(Debug)]
 #[must_use = "the lock is released when this is dropped"]
 pub struct OperationLock {
-    held: Vec<(LockKey, File)>,
+    held: Vec<Held>,
+    /// What we were handed, for those that we hand locks on to.
+    handed: Vec<Token>,
+}
+
+#[derive(Debug)]
+struct Held {
+    key: LockKey,
+    /// The description that is locked: our own, or a duplicate of an inherited one.
+    file: File,
+    origin: Origin,
+}
+
+#[derive(Debug)]
+enum Origin {
+    Taken,
+    /// Handed on to us, with our claim on it.
+    Handed(Token, File),
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // Of our own the close is enough, and an unlock too much: children may have it.
+        if let Origin::Handed(_, claimed) = &self.origin {
+            claim::end_claim(claimed, &self.file);
+        }
+    }
 }
 
 impl OperationLock {
-    /// Takes the locks of all `keys` (duplicates count once) in `directory`, in a fixed order.
+    /// Takes the locks of all `keys` (duplicates count once) in `directory`, in a fixed order. One that this process was
+    /// handed on, and provably holds, is claimed and not taken again.
     ///
     /// # Errors
     /// [`LockError::Held`] when another operation holds one and `wait` is over: none is held then.
     pub fn acquire(
         directory: &Path,
+        rules: &LockRules,
         keys: &[LockKey],
         holder: &Holder,
         wait: Wait,
         cancel: &Cancel,
     ) -> Result<Self, LockError> {
         create_private_dir(directory)?;
+        file::check_rights(directory)?;
+        if let Some(kind) = shared_kind(directory)? {
+            match rules.on_network {
+                OnNetwork::Refuse => return Err(LockError::Network { directory: directory.to_owned(), kind }),
+                OnNetwork::Warn => tracing::warn!(?directory, kind, "locks on this file system may be worth nothing"),
+            }
+        }
         let deadline = match wait {
             Wait::No => None,
             Wait::AtMost(bound) => Some(Instant::now() + bound),
@@ -97,183 +201,124 @@ impl OperationLock {
         let mut held = Vec::with_capacity(sorted.len());
         for key in sorted {
             let path = directory.join(key.file_name());
-            let mut file = lock_file(&path, &key, deadline, cancel)?;
-            holder.write_to(&mut file).at("write the holder to", &path)?;
-            held.push((key, file));
+            if let Some(handed) = claim_handed(directory, &key, &rules.handed, holder)? {
+                held.push(handed);
+                continue;
+            }
+            let file = file::lock(&path, &key, holder, deadline, cancel)?;
+            held.push(Held { key, file, origin: Origin::Taken });
         }
-        Ok(Self { held })
+        Ok(Self { held, handed: rules.handed.clone() })
     }
 
     /// The keys that it holds, sorted.
     pub fn keys(&self) -> impl Iterator<Item = &LockKey> {
-        self.held.iter().map(|(key, _)| key)
+        self.held.iter().map(|held| &held.key)
     }
 
-    /// The token of its first lock, for a child that inherits it; `None` for an empty set.
-    ///
-    /// The descriptors are close-on-exec: a child that is to hold the lock clears the flag with [`Self::hand_on`].
-    ///
-    /// # Errors
-    /// Those of fstat(2).
-    pub fn token(&self) -> std::io::Result<Option<Token>> {
-        self.held.first().map(|(_, file)| Token::of(file)).transpose()
-    }
-
-    /// A duplicate of every descriptor without close-on-exec, so that children started while the result lives
-    /// inherit the lock and hold it for as long as they run.
+    /// Descriptors that close-on-exec does not close, so that children started while the result lives inherit the lock.
+    /// They hold it until they end or until [`OperationLock::end`], whichever is first; one that claims it meanwhile (it
+    /// acquires the same key, with the tokens that it was handed) holds it until it ends itself.
     ///
     /// # Errors
-    /// Those of dup(2).
+    /// Those of dup(2) and fcntl(2).
     pub fn hand_on(&self) -> std::io::Result<HandedOn> {
-        let files =
-            self.held.iter().map(|(_, file)| rustix::io::dup(file).map(File::from)).collect::<Result<Vec<_>, _>>()?;
-        Ok(HandedOn { files })
+        let mut files = Vec::new();
+        let mut tokens = Vec::new();
+        for held in &self.held {
+            match &held.origin {
+                Origin::Taken => {
+                    // A claim of the operation itself: else the first of several claims to end would unlock.
+                    claim::claim(&held.file)?;
+                    let file = File::from(rustix::io::dup(&held.file)?);
+                    tokens.push(Token::of(&file)?);
+                    files.push(file);
+                }
+                Origin::Handed(token, claimed) => {
+                    tokens.push(token.clone());
+                    files.push(File::from(rustix::io::dup(claimed)?));
+                }
+            }
+        }
+        let others = self.handed.iter().filter(|token| !tokens.iter().any(|own| own.file == token.file));
+        let others: Vec<Token> = others.cloned().collect();
+        tokens.extend(others);
+        Ok(HandedOn { files, tokens })
     }
+
+    /// Says at which step the operation is, in the lock files.
+    ///
+    /// # Errors
+    /// When a lock file can't be written to.
+    pub fn note_step(&mut self, step: Option<&str>) -> Result<(), LockError> {
+        for held in &mut self.held {
+            let Some(mut record) = Record::read_from(&mut held.file) else { continue };
+            record.holder.step = step.map(str::to_owned);
+            record.write_to(&mut held.file).at("write the step to", Path::new(&held.key.file_name()))?;
+        }
+        Ok(())
+    }
+
+    /// Ends the operation: from now on those that it was handed on to hold nothing, a daemon that a command left behind
+    /// above all. Where one of them has claimed it, the lock goes on until the last claim ends.
+    pub fn end(self) {
+        for held in self.held.iter().rev() {
+            if matches!(held.origin, Origin::Taken) {
+                claim::end_claim(&held.file, &held.file);
+            }
+        }
+    }
+}
+
+/// The lock of `key`, where this process was handed it and provably has it.
+fn claim_handed(directory: &Path, key: &LockKey, handed: &[Token], holder: &Holder) -> Result<Option<Held>, LockError> {
+    let Ok(token) = proved(directory, key, handed) else { return Ok(None) };
+    let path = directory.join(key.file_name());
+    let claimed = file::open(&path)?;
+    if FileId::of_open(&claimed).ok() != Some(token.file) || !claim::claim(&claimed).at("claim", &path)? {
+        return Ok(None);
+    }
+    // Proved again: it may have been released between the proof and the claim.
+    if proved(directory, key, handed).is_err() {
+        return Ok(None);
+    }
+    let mut file = token.duplicate().at("duplicate the descriptor of", &path)?;
+    if let (Some(step), Some(mut record)) = (&holder.step, Record::read_from(&mut file)) {
+        record.holder.step = Some(step.clone());
+        record.write_to(&mut file).at("write the step to", &path)?;
+    }
+    Ok(Some(Held { key: key.clone(), file, origin: Origin::Handed(token.clone(), claimed) }))
 }
 
 /// Descriptors that children inherit; see [`OperationLock::hand_on`].
 #[derive(Debug)]
 pub struct HandedOn {
     files: Vec<File>,
+    tokens: Vec<Token>,
 }
 
 impl HandedOn {
-    /// The token of the first one.
-    ///
-    /// # Errors
-    /// Those of fstat(2).
-    pub fn token(&self) -> std::io::Result<Option<Token>> {
-        self.files.first().map(Token::of).transpose()
-    }
-}
-
-fn open(path: &Path) -> Result<File, DiskError> {
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .custom_flags((rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::CLOEXEC).bits().cast_signed())
-        .open(path)
-        .at("open the lock", path)
-}
-
-fn lock_file(path: &Path, key: &LockKey, deadline: Option<Instant>, cancel: &Cancel) -> Result<File, LockError> {
-    loop {
-        let mut file = open(path)?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {
-                // Somebody may have removed the name between our open and our lock: then the lock is on a file that
-                // nobody else will find.
-                if FileId::of(path).ok() == FileId::of_open(&file).ok() {
-                    return Ok(file);
-                }
-                continue;
-            }
-            Err(rustix::io::Errno::WOULDBLOCK) => {}
-            Err(error) => {
-                return Err(Err::<(), _>(error)
-                    .at("lock", path)
-                    .map_or_else(LockError::from, |()| held(key, &mut file)));
-            }
-        }
-        match deadline {
-            Some(deadline) if deadline > Instant::now() => wait_for(file, path.to_owned(), key, deadline, cancel)?,
-            _ => return Err(held(key, &mut file)),
-        }
-    }
-}
-
-fn held(key: &LockKey, file: &mut File) -> LockError {
-    LockError::Held { label: key.label().to_owned(), holder: Holder::read_from(file).map(Box::new) }
-}
-
-/// Blocks until the lock was free for a moment. flock(2) has no time-out: a thread blocks in it and lets go at once;
-/// past the deadline it is left to do so whenever the holder ends, which harms nobody.
-fn wait_for(file: File, path: PathBuf, key: &LockKey, deadline: Instant, cancel: &Cancel) -> Result<(), LockError> {
-    let mut reader = file.try_clone().at("duplicate the descriptor of", &path)?;
-    let (free, freed) = mpsc::channel();
-    let (wake_read, wake_write) =
-        rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).at("make a pipe for", &path)?;
-    std::thread::spawn(move || {
-        let outcome = flock(&file, FlockOperation::LockExclusive);
-        // Not an unlock: `reader` shares the description, so closing alone would keep the lock.
-        let _unlocked = flock(&file, FlockOperation::Unlock);
-        let _nobody_waits_any_more = free.send(outcome);
-        drop(wake_write);
-    });
-    use std::os::fd::AsFd;
-    let ready = crate::world::wait::readable(&[wake_read.as_fd(), cancel.as_fd()], deadline).at("wait for", &path)?;
-    if cancel.is_requested() {
-        return Err(LockError::Cancelled { label: key.label().to_owned() });
-    }
-    if ready.is_empty() {
-        return Err(held(key, &mut reader));
-    }
-    match freed.recv() {
-        Ok(Err(error)) => {
-            Err(Err::<(), _>(error).at("lock", &path).map_or_else(LockError::from, |()| held(key, &mut reader)))
-        }
-        _ => Ok(()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn acquire(dir: &Path, keys: &[LockKey], wait: Wait) -> Result<OperationLock, LockError> {
-        let holder = Holder::own("backup", "unit test.service").unwrap();
-        OperationLock::acquire(dir, keys, &holder, wait, &Cancel::new().unwrap())
+    /// The tokens of all of them, and of what we were handed ourselves.
+    #[must_use]
+    pub fn tokens(&self) -> &[Token] {
+        &self.tokens
     }
 
-    #[test]
-    fn the_refused_one_learns_who_holds_it() {
-        let dir = tempfile::tempdir().unwrap();
-        let both = [LockKey::named("b"), LockKey::named("a"), LockKey::named("a")];
-        let lock = acquire(dir.path(), &both, Wait::No).unwrap();
-        assert_eq!(lock.keys().count(), 2);
-        let error = acquire(dir.path(), &[LockKey::named("a")], Wait::No).unwrap_err();
-        assert_eq!(error.kind(), FailureKind::LockHeld);
-        let text = error.to_string();
-        assert!(text.contains("backup of unit test.service by process"), "{text}");
-        drop(lock);
-        drop(acquire(dir.path(), &[LockKey::named("a")], Wait::No).unwrap());
+    /// The value of [`super::TOKEN_VARIABLE`] for a child.
+    #[must_use]
+    pub fn variable(&self) -> String {
+        self.tokens.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
     }
 
-    #[test]
-    fn a_wait_ends_with_the_lock_or_with_its_bound() {
-        let dir = tempfile::tempdir().unwrap();
-        let key = [LockKey::named("a")];
-        let lock = acquire(dir.path(), &key, Wait::No).unwrap();
-        let error = acquire(dir.path(), &key, Wait::AtMost(Duration::from_millis(30))).unwrap_err();
-        assert!(matches!(error, LockError::Held { .. }));
-        std::thread::scope(|scope| {
-            let waiter = scope.spawn(|| acquire(dir.path(), &key, Wait::AtMost(Duration::from_secs(20))));
-            drop(lock);
-            drop(waiter.join().unwrap().unwrap());
-        });
+    /// How many descriptors a child inherits by it.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.files.len()
     }
 
-    #[test]
-    fn a_lingering_file_blocks_nobody() {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join(LockKey::named("a").file_name()), b"garbage").unwrap();
-        drop(acquire(dir.path(), &[LockKey::named("a")], Wait::No).unwrap());
-    }
-
-    #[test]
-    fn a_token_proves_only_what_the_kernel_confirms() {
-        let dir = tempfile::tempdir().unwrap();
-        let lock = acquire(dir.path(), &[LockKey::named("a")], Wait::No).unwrap();
-        let token = lock.token().unwrap().unwrap();
-        assert!(super::super::prove(&token));
-        assert!(super::super::prove(&token.to_string().parse().unwrap()));
-        drop(lock);
-        assert!(!super::super::prove(&token));
-        for bad in ["", "1:2:3:4", "x:flock:1:1", "-1:flock:1:1", "3:flock:1"] {
-            assert!(bad.parse::<Token>().is_err(), "{bad}");
-        }
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.files.is_empty()
     }
 }

@@ -5,7 +5,8 @@ mod facts;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use self::facts::{facts, identify, mode_word, refuse_live, refuse_store_inside, report, target_name};
+use self::facts::{facts, report, target_name};
+pub(super) use self::facts::{identify, mode_word, refuse_live, refuse_store_inside};
 use super::common::{begin, lock_keys, milliseconds, real_path, refused};
 use super::error::{During, OperationError};
 use super::lifecycle::{stop_plan, stop_word};
@@ -65,6 +66,7 @@ pub fn backup(
     let holder = Holder::own("backup", &label).map_err(|e| refused(&what, e.to_string(), FailureKind::Failed))?;
     let mut draft = store.begin(&name, &holder, &context.cancel).during(what.as_str())?;
     draft.describe(mode_word(request.mode), service.map(|service| service.label()).as_deref());
+    draft.pack(request.compression, None);
 
     let job = Job { context, request, databases: &databases, what: &what };
     let (taken, not_back) = job.take(&lock, service, &mut draft)?;
@@ -210,7 +212,7 @@ impl Job<'_> {
     ) -> Result<Backup, OperationError> {
         let observer = self.context.observer.as_ref();
         for snapshot in &taken.snapshots {
-            let name = payload_name(&snapshot.source, draft.payloads());
+            let name = payload_name(&snapshot.source, draft.payloads(), None);
             draft.add_file(PayloadKind::Sqlite, &name, &snapshot.source, &snapshot.file, observer).during(self.what)?;
             // Its bytes are in the store now, and the verification needs the room.
             if let Err(error) = std::fs::remove_file(&snapshot.file) {
@@ -238,9 +240,10 @@ impl Job<'_> {
     }
 }
 
-/// The file's name; where two databases share one, numbered.
-fn payload_name(source: &Path, taken: &[Payload]) -> String {
-    let name = source.file_name().unwrap_or_default().to_string_lossy().into_owned();
+/// The file's name; where two databases share one, numbered. Of a group's member with its name before it.
+pub(super) fn payload_name(source: &Path, taken: &[Payload], member: Option<&TargetName>) -> String {
+    let name = source.file_name().unwrap_or_default().to_string_lossy();
+    let name = member.map_or_else(|| name.to_string(), |member| format!("{member}/{name}"));
     let is_free = |name: &String| !taken.iter().any(|payload| payload.name == *name);
     let numbered = (2..).map(|n| format!("{name}-{n}"));
     std::iter::once(name.clone()).chain(numbered).find(is_free).unwrap_or(name)

@@ -37,7 +37,8 @@ pub(super) fn begin(
 ) -> Result<OperationLock, OperationError> {
     let what = || format!("{operation} {target}");
     let holder = Holder::own(operation, target).map_err(|e| refused(&what(), e.to_string(), FailureKind::Failed))?;
-    let lock = OperationLock::acquire(&context.dirs.lock, keys, &holder, wait, &context.cancel).during(what())?;
+    let lock = OperationLock::acquire(&context.dirs.lock, &context.locks, keys, &holder, wait, &context.cancel)
+        .during(what())?;
     recover(context, &lock, &what())?;
     Ok(lock)
 }
@@ -61,7 +62,8 @@ fn recover(context: &Context, lock: &OperationLock, what: &str) -> Result<(), Op
         let others: Vec<LockKey> = entry.entry().lock_keys.iter().filter(|key| !ours.contains(key)).cloned().collect();
         let holder = Holder::own("resume", what).map_err(|e| refused(what, e.to_string(), FailureKind::Failed))?;
         let _beside =
-            OperationLock::acquire(&context.dirs.lock, &others, &holder, Wait::No, &context.cancel).during(what)?;
+            OperationLock::acquire(&context.dirs.lock, &context.locks, &others, &holder, Wait::No, &context.cancel)
+                .during(what)?;
         let returned = replay_entry(entry, ResumeMode::Now)?;
         if let Some((service, _)) = returned.services.iter().find(|(_, r)| *r == Return::AfterItsStop) {
             return Err(refused(

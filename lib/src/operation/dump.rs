@@ -10,8 +10,9 @@ use super::error::{During, OperationError};
 use super::server::{Attached, attach};
 use super::verification::{boxed, common_rungs};
 use crate::archive::{ArchiveError, Backup, Checked, Content, Draft, Payload, Store};
+use crate::compression::Compression;
 use crate::controller::{ContainerSpec, ServiceController};
-use crate::database::server::{Compression, DumpFacts, Looked, Part, SecretFile, ServerSpec};
+use crate::database::server::{DumpFacts, Looked, Part, SecretFile, ServerSpec};
 use crate::failure::{Failure, FailureKind};
 use crate::lock::{Holder, Wait};
 use crate::name::{BackupId, TargetName};
@@ -26,6 +27,8 @@ pub struct DumpRequest {
     pub container: ContainerSpec,
     /// What is dumped, and as whom.
     pub server: ServerSpec,
+    /// How it is stored.
+    pub compression: Compression,
     /// The store's directory; created where its parent exists.
     pub store: PathBuf,
     /// The name in the store; `None`: the container's.
@@ -124,12 +127,6 @@ pub(super) fn take(
     attached: &Attached,
     what: &str,
 ) -> Result<DumpReport, OperationError> {
-    let level = match request.server.compression {
-        Compression::Zstd { level } => level,
-        Compression::None => {
-            return Err(refused(what, "a dump without compression is not supported yet", FailureKind::Usage));
-        }
-    };
     let (mut report, looked, parts) = planned(request, attached, what)?;
     let Attached { container, engine, session } = attached;
     let label = container.label();
@@ -137,13 +134,14 @@ pub(super) fn take(
     let holder = Holder::own("backup", &label).map_err(|e| refused(what, e.to_string(), FailureKind::Failed))?;
     let mut draft = store.begin(&report.target, &holder, &context.cancel).during(what)?;
     draft.describe("hot", Some(&label));
+    draft.pack(request.compression, None);
     looked.notes.iter().for_each(|note| draft.note(note.clone()));
     let image = session.image().during(what)?;
 
     let mut taken: BTreeMap<String, DumpFacts> = BTreeMap::new();
     for part in &parts {
         let mut stream = engine.dump(session, &looked, part).during(what)?;
-        let added = add(context, &mut draft, part, &label, level, &mut *stream);
+        let added = add(context, &mut draft, part, &label, &mut *stream);
         // How the program ended explains a stream that broke, and a stream that did not break proves nothing.
         let mut facts = match added {
             Ok(()) => stream.finish().during(what)?,
@@ -177,15 +175,14 @@ fn add(
     draft: &mut Draft,
     part: &Part,
     label: &str,
-    level: u8,
     stream: &mut dyn std::io::Read,
 ) -> Result<(), ArchiveError> {
     let source = PathBuf::from(format!("{label}: {}", part.name));
-    draft.add_stream(&part.name, &source, level, stream, context.observer.as_ref()).map(drop)
+    draft.add_stream(&part.name, &source, stream, context.observer.as_ref()).map(drop)
 }
 
 /// Whether it was the reading that failed: the archive names what it reads by the words of [`Draft::add_stream`].
-fn is_of_stream(error: &ArchiveError) -> bool {
+pub(super) fn is_of_stream(error: &ArchiveError) -> bool {
     matches!(error, ArchiveError::Disk(error) if error.action == "read the dump of")
 }
 
@@ -194,7 +191,7 @@ fn report(request: &DumpRequest, label: &str, name: &TargetName, looked: &Looked
         .iter()
         .map(|part| format!("dump {} of {label} by its own {}", part.name, program_name(&looked.program)))
         .collect();
-    plan.push("compress into the store while it is dumped, read back what was written, and verify that".to_owned());
+    plan.push("write it into the store while it is dumped, read back what was written, and verify that".to_owned());
     plan.push(format!("publish as a new backup of {name} in {}", request.store.display()));
     let databases = looked.databases.iter().map(|name| DumpedDatabase { name: name.to_string(), tables: 0, rows: 0 });
     DumpReport {

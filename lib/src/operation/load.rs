@@ -11,10 +11,11 @@ use serde::Serialize;
 use super::common::{begin, lock_keys, refused};
 use super::dump::{DumpRequest, facts_of, take};
 use super::error::{During, OperationError};
-use super::restore::choose;
+use super::restore::{choose, of_member};
 use super::server::{Attached, attach};
 use super::verification::boxed;
 use crate::archive::{Backup, Payload, PayloadKind, Store};
+use crate::compression::Compression;
 use crate::controller::{ContainerSpec, ServiceController};
 use crate::database::server::{
     Databases, DumpFacts, EngineKind, PartOf, SecretFile, SecretSource, ServerSpec, UserName,
@@ -31,6 +32,8 @@ pub struct LoadRequest {
     pub store: PathBuf,
     /// The name in the store.
     pub target: TargetName,
+    /// Of a group's backup: which member.
+    pub member: Option<TargetName>,
     /// Which backup; `None`: the latest that verifies.
     pub backup: Option<BackupId>,
     /// The container whose server gets the databases.
@@ -83,6 +86,7 @@ pub fn load(context: &Context, request: &LoadRequest) -> Result<LoadReport, Oper
     let store = Store::open(&request.store).during(what.as_str())?;
     let mut notices = Vec::new();
     let backup = choose(context, &store, (&request.target, request.backup.as_ref()), &mut notices, &what)?;
+    let backup = of_member(backup, request.member.as_ref(), &what)?;
     let parts = dumps_of(&backup, &what)?;
     let Some(kind) = parts.first().map(|(_, facts)| facts.engine) else {
         return Err(OperationError::Refused {
@@ -158,6 +162,7 @@ fn keep(
     let dump = DumpRequest {
         container: request.container.clone(),
         server: ServerSpec { databases, ..spec.clone() },
+        compression: Compression::default(),
         store: request.store.clone(),
         name: Some(name.clone()),
         credentials: request.credentials.clone(),

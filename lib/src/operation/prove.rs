@@ -11,7 +11,6 @@ use crate::database::server::{
 };
 use crate::failure::{Failure, FailureKind};
 use crate::quiesce::Context;
-use crate::world::clock;
 
 /// How a restore is tried.
 #[derive(Debug, Clone)]
@@ -26,16 +25,24 @@ pub(super) fn is_dump(backup: &Backup) -> bool {
     backup.manifest().payloads.iter().any(|payload| payload.kind == PayloadKind::Dump)
 }
 
-/// Restores all dumps of a backup and compares them; answers the rungs that all of them climbed.
+/// That a restore was right: where, and as far as these rungs say.
+pub(super) struct Proved {
+    pub(super) place: String,
+    pub(super) rungs: Vec<String>,
+}
+
+/// Restores all dumps of a backup and compares them.
 ///
 /// # Errors
 /// [`ArchiveError::Check`] for what is not right with the backup; that kind or another where the trial itself failed.
-pub(super) fn prove(context: &Context, test: &RestoreTest, backup: &Backup) -> Result<Vec<String>, ArchiveError> {
+pub(super) fn prove(context: &Context, test: &RestoreTest, backup: &Backup) -> Result<Proved, ArchiveError> {
     let mut parts = Vec::new();
     for payload in backup.manifest().payloads.iter().filter(|payload| payload.kind == PayloadKind::Dump) {
         parts.push((payload, facts_of(payload, backup.dir())?));
     }
-    let Some((first, of_first)) = parts.first() else { return Ok(Vec::new()) };
+    let Some((first, of_first)) = parts.first() else {
+        return Ok(Proved { place: String::new(), rungs: Vec::new() });
+    };
     let failed = |payload: &Payload, failure: Box<dyn Failure + Send + Sync>| ArchiveError::Check {
         id: backup.manifest().id.clone(),
         payload: payload.name.clone(),
@@ -75,13 +82,7 @@ pub(super) fn prove(context: &Context, test: &RestoreTest, backup: &Backup) -> R
     all(ask_all(&*engine, &session, &parts, queries).map_err(|error| failed(first, boxed(error)))?);
     drop(session);
     drop(scratch);
-    let now = clock::now_rfc3339();
-    if let Err(error) = backup.record_restore(now, format!("a scratch container of {}", of_first.image), rungs.clone())
-    {
-        // A store that can only be read is verified all the same.
-        tracing::info!(%error, "the restore is not recorded");
-    }
-    Ok(rungs)
+    Ok(Proved { place: format!("a scratch container of {}", of_first.image), rungs })
 }
 
 /// The first that has tables.

@@ -175,7 +175,8 @@ impl Job<'_> {
         if report.is_damaged() {
             let of_log = report.findings.iter().filter(|f| f.kind >= FindingKind::WalHeader && f.loss != Loss::Nothing);
             let log_losses = of_log.map(|finding| finding.what.clone()).collect();
-            let without_definitions = report.findings.iter().any(|finding| finding.kind <= FindingKind::Schema);
+            let of_schema = |f: &pages::Finding| f.rows_at_risk && f.object.as_deref() == Some("sqlite_schema");
+            let without_definitions = report.findings.iter().any(|f| f.kind <= FindingKind::Schema || of_schema(f));
             return Ok(Found { whole: false, quiet, without_definitions, log_losses });
         }
         let copy = self.directory.join("look.db");

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::compression::Compression;
 use crate::controller::{KillSource, ServiceState};
 use crate::lock::Wait;
 use crate::name::{BackupId, TargetName};
@@ -57,6 +58,8 @@ pub struct BackupRequest {
     pub name: Option<TargetName>,
     /// How.
     pub mode: BackupMode,
+    /// How it is stored.
+    pub compression: Compression,
     /// The longest time that writers may be made to wait in hot and fenced mode.
     pub fence_hold_max: Duration,
     /// How the service is treated.
@@ -103,6 +106,8 @@ pub struct RestoreRequest {
     pub store: PathBuf,
     /// The name in the store.
     pub target: TargetName,
+    /// Of a group's backup: which member.
+    pub member: Option<TargetName>,
     /// Which backup; `None`: the latest that verifies.
     pub backup: Option<BackupId>,
     /// A file for one database, a directory for a set or for files beside it. What does not exist is made, below an

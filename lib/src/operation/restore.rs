@@ -37,6 +37,7 @@ pub fn restore(
     let mut notices = Vec::new();
     let wanted = (&request.target, request.backup.as_ref());
     let backup = choose(context, &store, wanted, &mut notices, &what)?;
+    let backup = of_member(backup, request.member.as_ref(), &what)?;
     if is_dump(&backup) {
         return Err(OperationError::Refused {
             what,
@@ -128,6 +129,27 @@ pub(super) fn choose(
             kind: FailureKind::No,
             hint: Some(format!("`svc-backup list --from {}` shows what it has", store.root().display())),
         }),
+    }
+}
+
+/// What it has of one member, where it is a group's.
+pub(super) fn of_member(backup: Backup, member: Option<&TargetName>, what: &str) -> Result<Backup, OperationError> {
+    let members: Vec<String> = backup.members().iter().map(ToString::to_string).collect();
+    let refuse = |reason: String, hint: String| {
+        Err(OperationError::Refused { what: what.to_owned(), reason, kind: FailureKind::Usage, hint: Some(hint) })
+    };
+    let id = &backup.manifest().id;
+    match member {
+        None if members.is_empty() => Ok(backup),
+        None => refuse(
+            format!("{id} is a group's: which member?"),
+            format!("one at a time: --member {}", members.join(", or --member ")),
+        ),
+        Some(_) if members.is_empty() => refuse(format!("{id} is no group's"), "leave --member out".to_owned()),
+        Some(member) if !members.iter().any(|known| known == member.as_str()) => {
+            refuse(format!("{id} has no member {member}"), format!("it has: {}", members.join(", ")))
+        }
+        Some(member) => backup.of_member(member).during(what),
     }
 }
 

@@ -150,8 +150,14 @@ fn lock_entry(context: &Context, entry: &OpenEntry, wait: Wait) -> Result<Operat
     let what = format!("resume {}", entry.path().display());
     let holder = Holder::own("resume", &entry.entry().operation)
         .map_err(|e| refused(&what, e.to_string(), FailureKind::Failed))?;
-    let locked: Result<_, LockError> =
-        OperationLock::acquire(&context.dirs.lock, &entry.entry().lock_keys, &holder, wait, &context.cancel);
+    let locked: Result<_, LockError> = OperationLock::acquire(
+        &context.dirs.lock,
+        &context.locks,
+        &entry.entry().lock_keys,
+        &holder,
+        wait,
+        &context.cancel,
+    );
     locked.during(what)
 }
 

@@ -14,6 +14,7 @@ use crate::lock::Holder;
 use crate::name::BackupId;
 use crate::name::TargetName;
 use crate::quiesce::Context;
+use crate::world::clock;
 use crate::world::raw_path::RawPath;
 
 /// One backup as a listing shows it.
@@ -33,6 +34,8 @@ pub struct ListedBackup {
     pub stored_bytes: u64,
     /// The sources of its databases.
     pub databases: Vec<RawPath>,
+    /// The members of a group; none where it is no group's.
+    pub members: Vec<TargetName>,
     /// When it was verified last, before it was published.
     pub verified_at: Option<String>,
     /// When a restore of it was tried last and was right (dumps).
@@ -86,6 +89,7 @@ pub fn list(store: &Path, target: Option<&TargetName>) -> Result<Vec<ListedBacku
                     content_bytes: manifest.payloads.iter().map(|payload| payload.content_bytes).sum(),
                     stored_bytes: manifest.payloads.iter().map(|payload| payload.stored_bytes).sum(),
                     databases: manifest.payloads.iter().map(|payload| RawPath(payload.source.clone())).collect(),
+                    members: backup.members(),
                     verified_at: manifest.verified_at.clone(),
                     restored_at: backup.restore_proof().map(|proof| proof.at),
                     error: None,
@@ -99,6 +103,7 @@ pub fn list(store: &Path, target: Option<&TargetName>) -> Result<Vec<ListedBacku
                 content_bytes: 0,
                 stored_bytes: 0,
                 databases: Vec::new(),
+                members: Vec::new(),
                 verified_at: None,
                 restored_at: None,
                 error: Some(error.to_string()),
@@ -159,8 +164,22 @@ fn verify_one(
     let checked = backup.verify(scratch.path(), &mut check, &context.cancel, observer)?;
     let kinds = backup.manifest().payloads.iter().map(|payload| payload.kind);
     let mut rungs = common_rungs(kinds.zip(checked.iter().map(|checked| &checked.rungs[..])));
-    if is_dump(backup) {
-        rungs.extend(prove(context, test, backup)?);
+    let parts = match backup.members() {
+        members if members.is_empty() => vec![backup.clone()],
+        members => members.iter().map(|member| backup.of_member(member)).collect::<Result<_, _>>()?,
+    };
+    let mut places = Vec::new();
+    for part in parts.iter().filter(|part| is_dump(part)) {
+        let proved = prove(context, test, part)?;
+        places.push(proved.place);
+        let new: Vec<String> = proved.rungs.into_iter().filter(|rung| !rungs.contains(rung)).collect();
+        rungs.extend(new);
+    }
+    if !places.is_empty()
+        && let Err(error) = backup.record_restore(clock::now_rfc3339(), places.join(", "), rungs.clone())
+    {
+        // A store that can only be read is verified all the same.
+        tracing::info!(%error, "the restore is not recorded");
     }
     Ok(rungs)
 }

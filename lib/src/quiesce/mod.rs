@@ -25,6 +25,7 @@ pub use start::{Return, start_service, wait_until_ready};
 pub(crate) use stop::prove_closed;
 pub use stop::quiesce;
 
+use crate::lock::LockRules;
 use crate::progress::{Cancel, Observer};
 use crate::ready::ReadyCheck;
 use crate::world::StateDirs;
@@ -67,6 +68,8 @@ pub struct StopPlan<'a> {
 pub struct Context {
     /// Where svckit keeps its state.
     pub dirs: StateDirs,
+    /// Which locks the program was handed, and where it may lock.
+    pub locks: LockRules,
     /// The command that becomes the guard: the program's own `guard` entry. It is started with two more arguments,
     /// the owner as `PID:START_TICKS:BOOT_ID` and the path of the journal entry.
     pub guard_argv: Vec<PathBuf>,

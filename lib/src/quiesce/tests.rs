@@ -11,7 +11,7 @@ use super::*;
 use crate::controller::process::CommandService;
 use crate::controller::{Activity, CommandLine, ServiceController};
 use crate::journal::{Entry, JOURNAL_VERSION, Journal, OpenEntry, ServiceRecord, ServiceStage};
-use crate::lock::{Holder, OperationLock, Wait};
+use crate::lock::{Holder, LockRules, OperationLock, Wait};
 use crate::progress::Silent;
 use crate::world::{ProcessId, clock};
 
@@ -28,6 +28,7 @@ impl Bench {
         let dir = tempfile::tempdir().unwrap();
         let context = Context {
             dirs: StateDirs::below(dir.path().join("svckit")),
+            locks: LockRules::default(),
             guard_argv: ["sh", "-c", GUARD].map(PathBuf::from).to_vec(),
             cancel: Cancel::new().unwrap(),
             observer: Arc::new(Silent),
@@ -49,7 +50,15 @@ impl Bench {
     fn lock(&self, service: &dyn ServiceController) -> OperationLock {
         let holder = Holder::own("test", "app").unwrap();
         let keys = service.lock_keys().unwrap();
-        OperationLock::acquire(&self.context.dirs.lock, &keys, &holder, Wait::No, &self.context.cancel).unwrap()
+        OperationLock::acquire(
+            &self.context.dirs.lock,
+            &self.context.locks,
+            &keys,
+            &holder,
+            Wait::No,
+            &self.context.cancel,
+        )
+        .unwrap()
     }
 
     fn entries(&self) -> Vec<OpenEntry> {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::bytes::{DB_ALL, DB_RESERVED, LockRange, SHM_ALL, SHM_DMS, SHM_WRITE};
 use super::descriptor::{Access, LockFile, LockMode};
 use super::error::LocksError;
-use super::filesystem::{locks_are_local, side_file};
+use super::filesystem::side_file;
 use super::held::posix_locks_of;
 use super::journal_file::has_content;
 use super::probe::{exclusive, is_wal};
@@ -15,6 +15,7 @@ use super::watch::Watch;
 use crate::progress::Cancel;
 use crate::world::ProcessId;
 use crate::world::disk::FileId;
+use crate::world::filesystem::locks_are_local;
 
 /// WRITE and CKPT: neither the log nor the database can be written then.
 const SHM_WRITE_AND_CKPT: LockRange = LockRange { start: SHM_WRITE.start, len: 2 };

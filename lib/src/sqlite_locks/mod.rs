@@ -33,7 +33,7 @@ pub use bytes::{LockRange, SHM_CKPT, SHM_DMS, SHM_READ, SHM_RECOVER, SHM_WRITE};
 pub use descriptor::{Access, Foreign, LockFile, LockMode};
 pub use error::LocksError;
 pub use fence::Fence;
-pub use filesystem::{locks_are_local, side_file};
+pub use filesystem::side_file;
 pub use journal_file::has_content;
 pub use opened::{OpenDatabase, Opener, databases_open_in, openers, openers_of};
 pub use probe::{WriteState, probe};

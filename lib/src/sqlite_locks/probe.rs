@@ -6,7 +6,8 @@ use std::path::Path;
 use super::bytes::{DB_ALL, DB_SHARED, LockRange, SHM_WRITE};
 use super::descriptor::{Access, LockFile, LockMode};
 use super::error::LocksError;
-use super::filesystem::{locks_are_local, side_file};
+use super::filesystem::side_file;
+use crate::world::filesystem::locks_are_local;
 
 /// What the locks of a database say.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -18,10 +18,19 @@ pub fn boot_id() -> std::io::Result<String> {
     Ok(OF_THIS_BOOT.get_or_init(|| id).clone())
 }
 
+const RFC3339: &str = "%Y-%m-%dT%H:%M:%SZ";
+
 /// Now, as RFC 3339 in UTC with whole seconds: `2026-11-21T04:07:19Z`.
 #[must_use]
 pub fn now_rfc3339() -> String {
-    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+    jiff::Timestamp::now().strftime(RFC3339).to_string()
+}
+
+/// The same, and the nanoseconds of that second.
+#[must_use]
+pub fn now_rfc3339_and_ns() -> (String, u32) {
+    let now = jiff::Timestamp::now();
+    (now.strftime(RFC3339).to_string(), u32::try_from(now.subsec_nanosecond()).unwrap_or(0))
 }
 
 /// Now, as it stands in a backup's identity: `20261121T040719Z`.

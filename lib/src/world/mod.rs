@@ -6,10 +6,12 @@
 pub mod clock;
 pub mod dirs;
 pub mod disk;
+pub mod filesystem;
 pub(crate) mod inherited;
 pub mod process;
 pub(crate) mod program;
 pub mod raw_path;
+pub(crate) mod secret_file;
 pub mod wait;
 pub(crate) mod wake;
 

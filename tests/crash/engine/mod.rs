@@ -7,4 +7,4 @@ pub(crate) mod trace;
 
 pub(crate) use points::{Fault, Point};
 pub(crate) use run::{Interrupted, Program, interrupt_on};
-pub(crate) use sweep::{Fixture, Tally, is_thorough, seed, sweep, tell};
+pub(crate) use sweep::{Fixture, Tally, control, is_thorough, seed, sweep, tell};

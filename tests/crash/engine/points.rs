@@ -47,6 +47,7 @@ const CHANGING: &[&str] = &[
     "pwritev2",
     "fsync",
     "fdatasync",
+    "syncfs",
     "sync_file_range",
     "rename",
     "renameat",
@@ -160,19 +161,21 @@ pub(crate) fn sample(all: Vec<Point>, same_place_max: u32, more: usize, points_m
         before = point.class.clone();
         if is_repeat && *count > 1 || *count > same_place_max { rest.push(point) } else { chosen.push(point) }
     }
-    let by_seed = |point: &Point| {
-        let mut hasher = DefaultHasher::new();
-        (seed, point).hash(&mut hasher);
-        hasher.finish()
-    };
-    rest.sort_by_key(by_seed);
+    rest.sort_by_cached_key(|point| by_seed(seed, point));
     rest.truncate(more);
     chosen.extend(rest);
     if chosen.len() > points_max {
-        chosen.sort_by_key(by_seed);
+        chosen.sort_by_cached_key(|point| by_seed(seed, point));
         chosen.truncate(points_max);
     }
     chosen
+}
+
+/// A key that puts points in another order each day, and in the same one for the same seed.
+pub(crate) fn by_seed(seed: u64, point: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (seed, point).hash(&mut hasher);
+    hasher.finish()
 }
 
 /// Run as stories: this binary has a harness of its own.

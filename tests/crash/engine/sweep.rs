@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use super::points::{Fault, Point, all, sample};
+use super::points::{Fault, Point, all, by_seed, sample};
 use super::run::{Interrupted, Program, interrupt, record};
 
 /// Every interrupted run is over by then, or has failed.
@@ -76,14 +76,66 @@ fn wanted() -> Option<Vec<(String, std::ops::RangeInclusive<u32>)>> {
     Some(text.split(',').map(|one| point(one).unwrap_or_else(|| panic!("SVCKIT_POINTS: {one:?}"))).collect())
 }
 
+/// How much of a run is swept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Extent {
+    /// One point a place and a few more.
+    Sample,
+    /// Every call that changes something, every lock, process, signal and message: between two of them only reads lie,
+    /// so what the program leaves is the same.
+    Changes,
+    /// Every call, those that only read included: the others, the guard and the service, act in between.
+    Everything,
+}
+
+/// How much is asked for.
+pub(crate) fn extent() -> Extent {
+    match std::env::var("SVCKIT_THOROUGH").as_deref() {
+        Ok("1") => Extent::Everything,
+        Ok("changes") => Extent::Changes,
+        _ => Extent::Sample,
+    }
+}
+
 /// Whether sweeps are complete.
 pub(crate) fn is_thorough() -> bool {
-    std::env::var("SVCKIT_THOROUGH").is_ok_and(|value| value == "1")
+    extent() != Extent::Sample
 }
 
 /// Sweeps, and prints a line with the number of points, of failures, and the seed.
 pub(crate) fn sweep<F: Fixture>(name: &str, faults: &[Fault], build: impl Fn() -> F + Sync) -> Tally {
     let began = Instant::now();
+    let steady = steady_points(name, faults, &build);
+    let possible = steady.iter().map(|(_, every)| every.len()).sum();
+    let points_max = F::POINTS_MAX / faults.len();
+    let choose =
+        |every| if is_thorough() { every } else { sample(every, F::SAME_PLACE_MAX, SAMPLE, points_max, seed()) };
+    let work = steady.into_iter().flat_map(|(fault, every)| choose(every).into_iter().map(move |point| (fault, point)));
+    let tally = interrupt_at(&work.collect::<Vec<_>>(), &build, |_| false);
+    say(name, &tally, possible, began);
+    tally
+}
+
+/// The control: the same checks must find that a naive program does not keep the promise, in each of the ways `whys`.
+/// A sample may miss one of them, so its points are tried, in an order of the seed, until all are found.
+#[track_caller]
+pub(crate) fn control<F: Fixture>(name: &str, faults: &[Fault], build: impl Fn() -> F + Sync, whys: &[&str]) {
+    let began = Instant::now();
+    let name = format!("control: {name}");
+    let steady = steady_points(&name, faults, &build);
+    let mut work: Vec<(Fault, Point)> =
+        steady.into_iter().flat_map(|(fault, every)| every.into_iter().map(move |point| (fault, point))).collect();
+    work.sort_by_cached_key(|(fault, point)| by_seed(seed(), &(fault, point)));
+    let is_caught = |tally: &Tally, why: &str| tally.failures.iter().any(|failure| failure.contains(why));
+    let tally = interrupt_at(&work, &build, |tally| whys.iter().all(|why| is_caught(tally, why)));
+    say(&name, &tally, work.len(), began);
+    for why in whys {
+        assert!(is_caught(&tally, why), "it was not caught by {why:?}: {:?}", tally.failures.first());
+    }
+}
+
+/// Every point of a program that each run of it comes by, for each fault.
+fn steady_points<F: Fixture>(name: &str, faults: &[Fault], build: impl Fn() -> F) -> Vec<(Fault, Vec<Point>)> {
     let mut undisturbed = build();
     let root = undisturbed.root().to_string_lossy().into_owned();
     let program = undisturbed.program();
@@ -100,43 +152,46 @@ pub(crate) fn sweep<F: Fixture>(name: &str, faults: &[Fault], build: impl Fn() -
         let made: HashSet<(String, u32)> = calls.into_iter().map(|call| (call.name, call.when)).collect();
         steady.retain(|call| made.contains(call));
     }
-    let mut work = Vec::new();
-    let mut possible = 0;
-    for fault in faults {
-        let roots = [&[root.as_str()], F::OWN_ROOTS].concat();
-        let mut every = all(&calls, *fault, &roots, is_thorough());
+    let roots = [&[root.as_str()], F::OWN_ROOTS].concat();
+    let of_fault = |fault: Fault| {
+        let mut every = all(&calls, fault, &roots, extent() == Extent::Everything);
         every.retain(|point| steady.contains(&(point.name.clone(), point.when)));
-        possible += every.len();
-        let points_max = F::POINTS_MAX / faults.len();
         if let Some(wanted) = wanted() {
             every.retain(|point| wanted.iter().any(|(name, whens)| *name == point.name && whens.contains(&point.when)));
         }
-        let chosen = if is_thorough() { every } else { sample(every, F::SAME_PLACE_MAX, SAMPLE, points_max, seed()) };
-        work.extend(chosen.into_iter().map(|point| (*fault, point)));
-    }
+        (fault, every)
+    };
+    faults.iter().copied().map(of_fault).collect()
+}
+
+/// One after the other, or some at once, until all are done or `is_enough`.
+fn interrupt_at<F: Fixture>(
+    work: &[(Fault, Point)],
+    build: &(impl Fn() -> F + Sync),
+    is_enough: impl Fn(&Tally) -> bool + Sync,
+) -> Tally {
     let tally = Mutex::new(Tally::default());
     let next = AtomicUsize::new(0);
     let workers = if F::ALONE { 1 } else { std::thread::available_parallelism().map_or(2, usize::from).min(4) };
+    let still = || !is_enough(&tally.lock().unwrap());
     std::thread::scope(|scope| {
         for _ in 0..workers {
             scope.spawn(|| {
-                while let Some((fault, point)) = work.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let mut outcome = one(&build, *fault, point);
+                while let Some((fault, point)) = work.get(next.fetch_add(1, Ordering::Relaxed)).filter(|_| still()) {
+                    let mut outcome = one(build, *fault, point);
                     // The calls of threads are not counted alike in every run: another run may come by this one.
                     for _ in 1..RUNS_MAX {
                         if !matches!(outcome, Ok((false, _))) {
                             break;
                         }
-                        outcome = one(&build, *fault, point);
+                        outcome = one(build, *fault, point);
                     }
                     note(&tally, *fault, point, outcome);
                 }
             });
         }
     });
-    let tally = tally.into_inner().unwrap();
-    say(name, &tally, possible, began);
-    tally
+    tally.into_inner().unwrap()
 }
 
 fn one<F: Fixture>(
@@ -219,16 +274,5 @@ impl Tally {
             assert!(enough, "{} of {} not reached", tally.not_reached, tally.points);
         }
         assert!(told.is_empty(), "{}", told.join("\n"));
-    }
-
-    /// The control: the same checks must find that a naive program does not keep the promise.
-    #[track_caller]
-    pub(crate) fn assert_fails(&self, why: &str) {
-        assert!(
-            self.failures.iter().any(|failure| failure.contains(why)),
-            "the control was not caught by {why:?} in {} points: {:?}",
-            self.points,
-            self.failures.first()
-        );
     }
 }

@@ -1,12 +1,12 @@
 //! One service, one store and one state directory, and what must hold of them after anything.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
-use svckit_testbed::command::{Outcome, ended, ours, picture, program, run, signal};
+use svckit_testbed::command::{ended, program, signal, svc_backup};
 use tempfile::TempDir;
 
-use super::data::{self, InPlace, entries, strangers};
+use super::aftermath;
+use super::data::{self, InPlace};
 use super::patient::{self, PATIENT};
 use super::service::{self, QUICK};
 use super::store::{self, Backups};
@@ -55,8 +55,6 @@ pub(crate) enum Guard {
     Killed,
 }
 
-/// How long the guard may take.
-const GUARD_MAX: Duration = Duration::from_secs(60);
 /// The codes that a failed operation may end with: the table of exit codes without success and usage.
 const FAILURES: [i32; 12] = [10, 11, 12, 13, 20, 21, 22, 23, 30, 31, 32, 40];
 
@@ -105,66 +103,8 @@ impl Plain {
         }
     }
 
-    fn ours(&self, program: &str, args: &[&str]) -> Outcome {
-        let mut command = ours(program, args);
-        command.env("SVCKIT_STATE_DIR", self.root().join("state"));
-        run(command, GUARD_MAX)
-    }
-
-    fn await_helpers(&self) -> Result<(), String> {
-        let until = Instant::now() + GUARD_MAX;
-        loop {
-            let helpers = service::helpers(self.root());
-            let Some(first) = helpers.first() else { return Ok(()) };
-            if !ended(*first, until.saturating_duration_since(Instant::now())) {
-                return Err(format!("process {first} is still at it after {GUARD_MAX:?}:\n{}", picture()));
-            }
-        }
-    }
-
     pub(crate) fn journal(&self) -> Vec<PathBuf> {
-        let all = entries(&self.root().join("state/state/journal"));
-        all.into_iter().filter(|path| path.extension().is_some_and(|e| e == "json") && !is_hidden(path)).collect()
-    }
-
-    /// Whether all that is in the journal is the announcement of a copy beside the database, or was never an entry.
-    fn is_only_staging(&self) -> bool {
-        self.journal().iter().all(|path| {
-            let entry: Option<serde_json::Value> =
-                std::fs::read(path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
-            entry.is_some_and(|entry| entry["services"] == serde_json::json!([]) && !entry["staging"].is_null())
-        })
-    }
-
-    /// Brings back what is to be brought back by hand in this sweep, and leaves no entry.
-    fn recover(&self) -> Result<Option<&'static str>, String> {
-        let mut remark = None;
-        if self.guard == Guard::Killed {
-            let outcome = self.ours("svc-ctl", &["resume"]);
-            if outcome.status != 0 {
-                return Err(format!("svc-ctl resume ends with {}: {}", outcome.status, outcome.stderr));
-            }
-        } else if !entries(&self.root().join("state/state/journal")).is_empty() {
-            // Between the entry and the guard nothing has been done to the service: nobody is needed to undo it. Nor is
-            // anybody for a copy that nobody uses: it takes space until the next resume or operation.
-            let is_untouched = !service::record(self.root()).events().iter().any(|event| event.what == "signal");
-            let only_staging = self.is_only_staging();
-            if !is_untouched && !only_staging {
-                return Err(format!("the guard left a journal entry: {:?}", self.journal()));
-            }
-            let outcome = self.ours("svc-ctl", &["resume"]);
-            if outcome.status != 0 {
-                return Err(format!("svc-ctl resume ends with {}: {}", outcome.status, outcome.stderr));
-            }
-            remark = Some(match only_staging {
-                true => "left a copy or a torn entry that touched nothing; resume took it away",
-                false => "died before its guard waited, with the service untouched; resume took the entry away",
-            });
-        }
-        if !self.journal().is_empty() {
-            return Err(format!("a journal entry remains: {:?}", self.journal()));
-        }
-        Ok(remark)
+        aftermath::journal(self.root())
     }
 
     pub(crate) fn check_service(&self) -> Result<(), String> {
@@ -184,7 +124,7 @@ impl Plain {
     fn check_store(&self, end: &Interrupted) -> Result<(), String> {
         let expires = matches!(self.work, Work::Expire | Work::NaiveExpire);
         let doomed = if expires { &TEMPLATE.ids[..BACKUPS - 2] } else { &[] };
-        let new = store::check(&self.root().join("store"), &self.store, doomed)?;
+        let new = store::check(&self.root().join("store"), &self.store, doomed, &|args| svc_backup(args))?;
         let is_told = new.iter().any(|id| end.outcome.stdout.contains(id.as_str()));
         match self.work {
             Work::Backup(_) if end.outcome.status == 0 && !is_told => {
@@ -195,28 +135,8 @@ impl Plain {
     }
 
     pub(crate) fn check_state(&self) -> Result<(), String> {
-        let mut todo = vec![self.root().join("state")];
-        while let Some(directory) = todo.pop() {
-            for path in entries(&directory) {
-                if path.is_dir() {
-                    // Lock files stay by design; the lock is the kernel's.
-                    if !path.ends_with("lock") {
-                        todo.push(path);
-                    }
-                } else {
-                    return Err(format!("{} remains", path.display()));
-                }
-            }
-        }
-        match strangers(self.root()).first() {
-            Some(name) => Err(format!("{name} lies beside the database")),
-            None => Ok(()),
-        }
+        aftermath::check_state(self.root())
     }
-}
-
-fn is_hidden(path: &Path) -> bool {
-    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'))
 }
 
 impl Fixture for Plain {
@@ -272,11 +192,11 @@ impl Fixture for Plain {
     }
 
     fn check(&mut self, end: &Interrupted, fault: Fault) -> Result<Option<&'static str>, String> {
-        self.await_helpers()?;
+        aftermath::await_helpers(self.root())?;
         if fault != Fault::Kill && end.outcome.status != 0 && !FAILURES.contains(&end.outcome.status) {
             return Err(format!("it ends with {}, which is no answer", end.outcome.status));
         }
-        let recovered = self.recover()?;
+        let recovered = aftermath::recover(self.root(), self.guard)?;
         self.check_service()?;
         self.check_store(end)?;
         self.check_state()?;

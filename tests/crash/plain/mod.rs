@@ -1,5 +1,6 @@
 //! Services that are plain processes, known by a pid file: sweeps that need root and strace, and no systemd.
 
+pub(crate) mod aftermath;
 pub(crate) mod data;
 pub(crate) mod fixture;
 pub(crate) mod looks;
@@ -10,7 +11,7 @@ pub(crate) mod template;
 
 use tempfile::TempDir;
 
-use crate::engine::{Fault, Tally, sweep};
+use crate::engine::{Fault, Tally, control, sweep};
 use fixture::{Guard, Plain, Work};
 
 /// A directory of its own, in memory where that is possible: sweeps make thousands of files.
@@ -42,6 +43,10 @@ fn failed(name: &str, work: Work, on_term: &'static str) -> Tally {
 fn all(name: &str, work: Work, on_term: &'static str) -> [Tally; 3] {
     let [alive, killed] = killed(name, work, on_term);
     [alive, killed, failed(name, work, on_term)]
+}
+
+fn naive(name: &str, work: Work, on_term: &'static str, whys: &[&str]) {
+    control(name, &[Fault::Kill, ERRORS[0]], || Plain::new(work, Guard::Alive, on_term), whys);
 }
 
 fn all_three(name: &str, work: Work, on_term: &'static str) {
@@ -85,22 +90,22 @@ pub(crate) fn undo() {
 }
 
 pub(crate) fn naive_backup() {
-    let tally = swept("control: naive backup", Work::NaiveBackup, Guard::Alive, "exit", &[Fault::Kill, ERRORS[0]]);
-    tally.assert_fails("the service is not up as before");
-    tally.assert_fails("partial");
+    naive("naive backup", Work::NaiveBackup, "exit", &["the service is not up as before", "partial"]);
 }
 
 pub(crate) fn naive_restore() {
-    let tally = swept("control: naive restore", Work::NaiveRestore, Guard::Alive, "crash", &[Fault::Kill, ERRORS[0]]);
-    tally.assert_fails("the service is not up as before");
+    naive("naive restore", Work::NaiveRestore, "crash", &["the service is not up as before"]);
 }
 
 pub(crate) fn naive_repair() {
-    let tally = swept("control: naive repair", Work::NaiveRepair, Guard::Alive, "crash", &[Fault::Kill, ERRORS[0]]);
-    tally.assert_fails("the service is not up as before");
+    naive("naive repair", Work::NaiveRepair, "crash", &["the service is not up as before"]);
 }
 
 pub(crate) fn naive_expire() {
-    let tally = swept("control: naive expire", Work::NaiveExpire, Guard::Alive, "exit", &[Fault::Kill]);
-    tally.assert_fails("the old backup");
+    control(
+        "naive expire",
+        &[Fault::Kill],
+        || Plain::new(Work::NaiveExpire, Guard::Alive, "exit"),
+        &["the old backup"],
+    );
 }

@@ -7,53 +7,32 @@ use std::time::{Duration, Instant};
 
 use svckit_testbed::command::{Outcome, run};
 
-use crate::engine::{Engine, QUICK};
 use crate::shared;
+use svckit_testbed::docker::{Engine, QUICK};
 
 /// A password with everything that a shell, an option file or SQL could take for something else.
-pub(super) const PASSWORD: &str = "Kan\"arie'n\\x #$(id)-7391";
+pub(crate) const PASSWORD: &str = "Kan\"arie'n\\x #$(id)-7391";
 
 /// A server that runs.
-pub(super) struct Server {
-    pub(super) engine: &'static Engine,
-    pub(super) name: String,
+pub(crate) struct Server {
+    pub(crate) engine: &'static Engine,
+    pub(crate) name: String,
     client: &'static [&'static str],
 }
 
-/// Images are made once.
-static IMAGES: Mutex<Vec<String>> = Mutex::new(Vec::new());
-
-pub(super) fn image(kind: &str) -> String {
-    let image = format!("svckit-{kind}:1");
-    let mut made = IMAGES.lock().unwrap_or_else(PoisonError::into_inner);
-    if !made.contains(&image) {
-        let engine = shared();
-        let archive = engine.path(&format!("{kind}.tar"));
-        let script = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("server-image");
-        let mut command = Command::new("sh");
-        command.args(["-c", "exec \"$0\" \"$1\" >\"$2\""]).arg(script).arg(kind).arg(&archive);
-        run(command, Duration::from_secs(120)).expect(0);
-        let user = if kind == "postgres" { "USER postgres" } else { "USER root" };
-        let path = "ENV PATH=/usr/lib/postgresql/15/bin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-        let archive_path = archive.to_str().unwrap();
-        let changes = ["-c", "ENTRYPOINT [\"/entry\"]", "-c", user, "-c", path];
-        let [a, b, c, d, e, f] = changes;
-        engine.docker(["import", a, b, c, d, e, f, archive_path, &image]).expect(0);
-        std::fs::remove_file(archive).unwrap();
-        made.push(image.clone());
-    }
-    image
+pub(crate) fn image(kind: &str) -> String {
+    shared().server_image(kind)
 }
 
 impl Server {
     /// A MariaDB server with two databases, users, and what else there can be.
-    pub(super) fn mysql(name: &str) -> Self {
+    pub(crate) fn mysql(name: &str) -> Self {
         let server = Self::mysql_empty(name, PASSWORD);
         server.sql(include_str!("shop.sql"));
         server
     }
 
-    pub(super) fn mysql_empty(name: &str, password: &str) -> Self {
+    pub(crate) fn mysql_empty(name: &str, password: &str) -> Self {
         let variable = format!("MARIADB_ROOT_PASSWORD={password}");
         let server = Self::start(
             "mysql",
@@ -68,7 +47,7 @@ impl Server {
     }
 
     /// One of an image that is known by its name, with one label that says no more than that it is to be backed up.
-    pub(super) fn mysql_with_a_label(name: &str) -> Self {
+    pub(crate) fn mysql_with_a_label(name: &str) -> Self {
         let engine = shared();
         engine.docker(["tag", &image("mysql"), "mariadb:11"]).expect(0);
         let variable = format!("MARIADB_ROOT_PASSWORD={PASSWORD}");
@@ -80,7 +59,7 @@ impl Server {
         server
     }
 
-    pub(super) fn start(
+    pub(crate) fn start(
         kind: &str,
         name: &str,
         variable: &str,
@@ -90,7 +69,7 @@ impl Server {
         Self::start_with(kind, name, &[variable], args, client)
     }
 
-    pub(super) fn start_with(
+    pub(crate) fn start_with(
         kind: &str,
         name: &str,
         variables: &[&str],
@@ -111,18 +90,12 @@ impl Server {
 
     /// Waits until its log says so.
     #[track_caller]
-    pub(super) fn wait_for_log(&self, text: &str) {
-        // No pipe: it would wait for the end of what follows the log too.
-        let script = "grep -q -m1 -F -e \"$1\" < <(timeout 60 docker logs -f \"$0\" 2>&1)";
-        let mut command = Command::new("bash");
-        command.args(["-c", script, &self.name, text]).env("DOCKER_HOST", self.engine.host());
-        let outcome = run(command, Duration::from_secs(90));
-        let log = self.engine.docker(["logs", "--tail", "20", &self.name]);
-        assert_eq!(outcome.status, 0, "it never said {text:?}: {log:?}");
+    pub(crate) fn wait_for_log(&self, text: &str) {
+        wait_for_log_of(self.engine, &self.name, text);
     }
 
     /// The client as a command, with `options` for its container.
-    pub(super) fn client(&self, docker_options: &[&str]) -> Command {
+    pub(crate) fn client(&self, docker_options: &[&str]) -> Command {
         let mut command = Command::new("docker");
         command.arg("exec").args(docker_options).arg(&self.name).args(self.client);
         command.env("DOCKER_HOST", self.engine.host());
@@ -131,7 +104,7 @@ impl Server {
 
     /// Runs statements; what they answer.
     #[track_caller]
-    pub(super) fn sql(&self, text: &str) -> String {
+    pub(crate) fn sql(&self, text: &str) -> String {
         let input = self.engine.path(&format!("{}.{}.sql", self.name, unique()));
         std::fs::write(&input, text).unwrap();
         let mut shell = Command::new("sh");
@@ -145,18 +118,18 @@ impl Server {
 
     /// `svc-backup` against its engine; three minutes at most.
     #[track_caller]
-    pub(super) fn svc_backup(&self, args: &[&str]) -> Outcome {
+    pub(crate) fn svc_backup(&self, args: &[&str]) -> Outcome {
         run(self.engine.tool("svc-backup", args), Duration::from_secs(180))
     }
 
     /// A store of its own.
-    pub(super) fn store(&self) -> PathBuf {
+    pub(crate) fn store(&self) -> PathBuf {
         self.engine.path(&format!("{}.store", self.name))
     }
 
     /// Dumps it.
     #[track_caller]
-    pub(super) fn back_up(&self, engine: &str, more: &[&str]) -> Outcome {
+    pub(crate) fn back_up(&self, engine: &str, more: &[&str]) -> Outcome {
         let store = self.store();
         let mut args = vec!["backup", "--engine", engine, "--container", &self.name, "--to", store.to_str().unwrap()];
         args.extend(more);
@@ -164,7 +137,7 @@ impl Server {
     }
 
     /// The names in the store's directory of the target; none where there is none.
-    pub(super) fn stored(&self) -> Vec<String> {
+    pub(crate) fn stored(&self) -> Vec<String> {
         let listing = std::fs::read_dir(self.store().join(&self.name));
         let mut names: Vec<String> =
             listing.into_iter().flatten().flatten().map(|entry| entry.file_name().into_string().unwrap()).collect();
@@ -172,7 +145,7 @@ impl Server {
         names
     }
 
-    pub(super) fn remove(&self) {
+    pub(crate) fn remove(&self) {
         self.engine.docker(["rm", "-f", "-v", &self.name]);
         drop(std::fs::remove_dir_all(self.store()));
     }
@@ -186,26 +159,38 @@ impl Drop for Server {
     }
 }
 
+/// Waits until the log of a container says so.
+#[track_caller]
+pub(super) fn wait_for_log_of(engine: &Engine, name: &str, text: &str) {
+    // No pipe: it would wait for the end of what follows the log too.
+    let script = "grep -q -m1 -F -e \"$1\" < <(timeout 60 docker logs -f \"$0\" 2>&1)";
+    let mut command = Command::new("bash");
+    command.args(["-c", script, name, text]).env("DOCKER_HOST", engine.host());
+    let outcome = run(command, Duration::from_secs(90));
+    let log = engine.docker(["logs", "--tail", "20", name]);
+    assert_eq!(outcome.status, 0, "it never said {text:?}: {log:?}");
+}
+
 fn unique() -> u64 {
     static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
     NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
 }
 
 /// Stories run two at a time. Those with restore tests look for what restore tests leave: one of them at a time.
-pub(super) fn alone() -> MutexGuard<'static, ()> {
+pub(crate) fn alone() -> MutexGuard<'static, ()> {
     static ONE: Mutex<()> = Mutex::new(());
     ONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// No scratch container is left.
 #[track_caller]
-pub(super) fn assert_no_scratch(engine: &Engine) {
+pub(crate) fn assert_no_scratch(engine: &Engine) {
     let left = engine.docker(["ps", "-aq", "--filter", "label=svckit.scratch"]).expect(0).stdout;
     assert_eq!(left, "", "scratch containers are left");
 }
 
 /// Statements that run one after the other until this is dropped.
-pub(super) struct Writer {
+pub(crate) struct Writer {
     child: std::process::Child,
     end: std::sync::Arc<std::sync::atomic::AtomicBool>,
     feeder: Option<std::thread::JoinHandle<u64>>,
@@ -213,9 +198,13 @@ pub(super) struct Writer {
 
 impl Writer {
     /// `statement` is given a number, and is one transaction.
-    pub(super) fn start(server: &Server, statement: fn(u64) -> String) -> Self {
+    pub(crate) fn start(server: &Server, statement: fn(u64) -> String) -> Self {
+        Self::of(server.client(&["-i", "-e", &format!("MYSQL_PWD={PASSWORD}")]), statement)
+    }
+
+    /// The same, of another program that reads a line for each.
+    pub(crate) fn of(mut command: Command, statement: fn(u64) -> String) -> Self {
         use std::io::Write;
-        let mut command = server.client(&["-i", "-e", &format!("MYSQL_PWD={PASSWORD}")]);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::inherit()).spawn().unwrap();
         let mut input = child.stdin.take().unwrap();
         let end = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
@@ -232,7 +221,7 @@ impl Writer {
     }
 
     /// How many there were.
-    pub(super) fn finish(mut self) -> u64 {
+    pub(crate) fn finish(mut self) -> u64 {
         self.end.store(true, std::sync::atomic::Ordering::SeqCst);
         let count = self.feeder.take().unwrap().join().unwrap();
         self.child.wait().unwrap();
@@ -242,11 +231,22 @@ impl Writer {
 
 /// Waits until `look` is true, looking again at each change in `directory`, at least every second.
 #[track_caller]
-pub(super) fn wait_until(directory: &std::path::Path, what: &str, mut look: impl FnMut() -> bool) {
+pub(crate) fn wait_until(directory: &std::path::Path, what: &str, look: impl FnMut() -> bool) {
+    wait_longer_until(directory, what, QUICK, look);
+}
+
+/// The same, of what may take longer.
+#[track_caller]
+pub(crate) fn wait_longer_until(
+    directory: &std::path::Path,
+    what: &str,
+    wait_max: Duration,
+    mut look: impl FnMut() -> bool,
+) {
     use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
     let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).unwrap();
     let _absent = inotify.add_watch(directory, AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MODIFY);
-    let until = Instant::now() + QUICK;
+    let until = Instant::now() + wait_max;
     while !look() {
         assert!(Instant::now() < until, "{what} did not happen");
         let soon = until.min(Instant::now() + Duration::from_millis(200));

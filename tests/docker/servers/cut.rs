@@ -5,7 +5,7 @@ use svckit_testbed::command::{Running, signal, start};
 use svckit_testbed::stories::Story;
 
 use super::bed::{PASSWORD, Server, Writer, alone, assert_no_scratch, wait_until};
-use crate::engine::QUICK;
+use svckit_testbed::docker::QUICK;
 
 pub(super) const STORIES: &[Story] = &[
     ("a container that is killed in the middle of its dump leaves no backup", the_container),

@@ -1,15 +1,24 @@
 //! Database servers in containers: dumped while they are written to, proved by a restore, and never half a backup.
 
-mod bed;
+pub(crate) mod bed;
 mod cut;
+mod influxdb1;
 mod mysql;
 mod postgres;
 mod redis;
 mod secrets;
 
+use svckit_testbed::docker::Engine;
 use svckit_testbed::stories::Story;
 
 /// All of them.
 pub(crate) fn stories() -> Vec<Story> {
-    [mysql::STORIES, cut::STORIES, secrets::STORIES, postgres::STORIES, redis::STORIES].concat()
+    [mysql::STORIES, cut::STORIES, secrets::STORIES, postgres::STORIES, redis::STORIES, influxdb1::STORIES].concat()
+}
+
+/// A Redis server without a password on an engine of one's own, ready.
+pub(crate) fn redis_of(engine: &Engine, name: &str) {
+    let image = engine.server_image("redis");
+    engine.docker(["run", "-d", "--network=none", "--name", name, &image]).expect(0);
+    bed::wait_for_log_of(engine, name, "eady to accept connections");
 }

@@ -5,7 +5,7 @@ use svckit_testbed::command::{signal, start};
 use svckit_testbed::stories::Story;
 
 use super::bed::{Server, Writer, alone, assert_no_scratch, wait_until};
-use crate::engine::QUICK;
+use svckit_testbed::docker::QUICK;
 
 pub(super) const STORIES: &[Story] = &[
     (

@@ -7,13 +7,19 @@ use super::bed::{Server, alone, assert_no_scratch};
 pub(super) const STORIES: &[Story] =
     &[("a Redis data set is dumped with its password, and proved by a restore", whole_way)];
 
-const PASSWORD: &str = "kan arie\"7393";
+pub(super) const PASSWORD: &str = "kan arie\"Vesper7393";
+
+/// One that is asked for its password, ready.
+pub(super) fn server(name: &str) -> Server {
+    let variable = format!("REDIS_PASSWORD={PASSWORD}");
+    let server = Server::start("redis", name, &variable, &[], &["redis-cli", "--no-auth-warning", "-a", PASSWORD]);
+    server.wait_for_log("eady to accept connections");
+    server
+}
 
 fn whole_way() {
     let _alone = alone();
-    let variable = format!("REDIS_PASSWORD={PASSWORD}");
-    let server = Server::start("redis", "cache", &variable, &[], &["redis-cli", "--no-auth-warning", "-a", PASSWORD]);
-    server.wait_for_log("eady to accept connections");
+    let server = server("cache");
     let keys: String = (0..5_000).map(|n| format!("SET key:{n} value-{n}\n")).collect();
     server.sql(&format!("{keys}SELECT 3\nHSET h a 1 b 2\n"));
     let report = server.back_up("redis", &["--json"]).expect(0).json();

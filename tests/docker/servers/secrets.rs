@@ -4,14 +4,16 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::time::Duration;
 
-use svckit_testbed::command::{run, start};
+use svckit_testbed::command::{Outcome, Running, run, start};
 use svckit_testbed::stories::Story;
 
 use super::bed::{PASSWORD, Server, Writer, alone, wait_until};
-use crate::engine::QUICK;
+use svckit_testbed::docker::QUICK;
 
 pub(super) const STORIES: &[Story] = &[
     ("a planted password is in no argument, environment, log, event, error or backup", canary),
+    ("a password planted for Redis is nowhere else either", canary_of_redis),
+    ("a password planted for InfluxDB 1 is nowhere else either", canary_of_influxdb1),
     ("a wrong password is a clear error, and is tried once", wrong),
 ];
 
@@ -36,53 +38,130 @@ fn canary() {
     wait_until(&server.store(), "the middle of the dump", || {
         server.sql("SHOW FULL PROCESSLIST").contains("Waiting for table metadata lock")
     });
-    // While it runs: every process of the machine but those that the story itself was given the password.
-    let ours = [dump.pid()];
-    let mut programs = 0;
-    for process in procfs::process::all_processes().unwrap().flatten() {
-        let words = process.cmdline().unwrap_or_default();
-        let is_dumper = words.iter().any(|word| word.contains("mariadb-dump"));
-        programs += usize::from(is_dumper);
-        if is_dumper || ours.contains(&process.pid) {
-            assert!(!words.join(" ").contains(CORE), "{words:?}");
-            let environment = process.environ().unwrap_or_default();
-            assert!(!format!("{environment:?}").contains("MYSQL_PWD"), "{environment:?}");
-        }
-    }
-    assert!(programs > 0, "the dump was seen");
+    while_it_runs(&dump, "mariadb-dump", CORE);
     lock.finish();
     let dumped = dump.finish(QUICK).expect(0);
     let verified = server.svc_backup(&["-vv", "verify", "--from", &store, "--restore"]).expect(0);
     let other = Server::mysql_empty("canary2", PASSWORD);
     let into = ["-vv", "restore", "--from", &store, "canary", "--container", "canary2", "--password-file", path];
     let restored = server.svc_backup(&into).expect(0);
-    for outcome in [&dumped, &verified, &restored] {
-        assert!(outcome.stderr.contains("running a program"), "it did log: {outcome:?}");
-        assert!(!outcome.stderr.contains(CORE) && !outcome.stdout.contains(CORE), "{outcome:?}");
-    }
-    // What the engine tells whoever asks. Without the story's own programs, which have it in their environment.
-    let told = events(&server, &began);
-    assert!(told.contains("mariadb-dump") && !told.contains(CORE), "{told}");
+    no_trace(&server, ("mariadb-dump", CORE), &began, &[dumped, verified, restored]);
     let shm = server.engine.docker(["exec", "canary2", "ls", "-A", "/dev/shm"]).expect(0);
     assert_eq!(shm.stdout, "", "the file of the restore is gone");
-    let found = |place: &str| {
-        let mut grep = Command::new("sh");
-        grep.args([
-            "-c",
-            "{ grep -rlF -e \"$1\" \"$0\"; find \"$0\" -name '*.zst' -exec zstdcat {} + | grep -aF -e \"$1\"; }",
-        ]);
-        grep.args([place, CORE]);
-        run(grep, Duration::from_secs(60)).stdout
-    };
-    assert_eq!(found(&store), "");
-    assert_eq!(found(server.engine.path("state").to_str().unwrap()), "");
     // The control: one who hands it over as an argument is found.
     let began = events_now();
     let argument = format!("--password={PASSWORD}");
     server.engine.docker(["exec", "canary", "mariadb", &argument, "-e", "SELECT 1"]).expect(0);
     assert!(events(&server, &began).contains(CORE));
-    assert_eq!(found(path).trim(), path, "and so is the file itself");
+    assert_eq!(found(path, CORE).trim(), path, "and so is the file itself");
     drop(other);
+}
+
+/// The program of ours and the one that dumps, in the middle of the dump. Others of the container have the variable that
+/// its image wants.
+fn while_it_runs(dump: &Running, dumper: &str, core: &str) {
+    let ours = dump.pid();
+    let mut programs = 0;
+    for process in procfs::process::all_processes().unwrap().flatten() {
+        let words = process.cmdline().unwrap_or_default();
+        let is_dumper = words.first().is_some_and(|word| word.ends_with(dumper));
+        programs += usize::from(is_dumper);
+        if is_dumper || process.pid == ours {
+            assert!(!words.join(" ").contains(core), "{words:?}");
+            let environment = format!("{:?}", process.environ().unwrap_or_default());
+            for added in ["MYSQL_PWD", "PGPASSWORD", "REDISCLI_AUTH"] {
+                assert!(!environment.contains(added), "{environment}");
+            }
+            assert!(is_dumper || !environment.contains(core), "{environment}");
+        }
+    }
+    assert!(programs > 0, "the dump was seen");
+}
+
+/// In nothing that was said, that the engine tells whoever asks, or that is kept.
+fn no_trace(server: &Server, (dumper, core): (&str, &str), began: &str, outcomes: &[Outcome]) {
+    for outcome in outcomes {
+        assert!(outcome.stderr.contains("running a program"), "it did log: {outcome:?}");
+        assert!(!outcome.stderr.contains(core) && !outcome.stdout.contains(core), "{outcome:?}");
+    }
+    let told = events(server, began);
+    assert!(told.contains(dumper) && !told.contains(core), "{told}");
+    let inspected = inspected_execs(server, began);
+    assert!(inspected.contains(dumper) && !inspected.contains(core), "{inspected}");
+    let shm = server.engine.docker(["exec", &server.name, "ls", "-A", "/dev/shm"]).expect(0).stdout;
+    assert!(!shm.contains("svckit"), "a file is left: {shm}");
+    for place in [server.store(), server.engine.path("state"), server.engine.path("log")] {
+        assert_eq!(found(place.to_str().unwrap(), core), "");
+    }
+}
+
+/// The files below it that have it, compressed or not.
+fn found(place: &str, core: &str) -> String {
+    let script = "{ grep -rlF -e \"$1\" \"$0\"; find \"$0\" -name '*.zst' -exec zstdcat {} + | grep -aF -e \"$1\"; }";
+    let mut grep = Command::new("sh");
+    grep.args(["-c", script, place, core]);
+    run(grep, Duration::from_secs(60)).stdout
+}
+
+/// What the engine says of each program that was run in the container since.
+fn inspected_execs(server: &Server, since: &str) -> String {
+    let filter = format!("container={}", server.name);
+    let format = "--format={{.Actor.Attributes.execID}}";
+    let until = events_now();
+    let events = ["events", "--since", since, "--until", &until, "--filter", &filter, format];
+    let ids = server.engine.docker(events).expect(0).stdout;
+    let ids: std::collections::BTreeSet<&str> = ids.lines().filter(|id| id.len() == 64).collect();
+    let socket = server.engine.path("sock");
+    let mut curl = Command::new("curl");
+    curl.args(["-s", "--unix-socket"]).arg(socket);
+    curl.args(ids.iter().map(|id| format!("http://docker/exec/{id}/json")));
+    run(curl, Duration::from_secs(60)).expect(0).stdout
+}
+
+/// A file with the password, for its owner alone.
+pub(super) fn password_file(server: &Server, password: &str) -> String {
+    let file = server.engine.path(&format!("{}.password", server.name));
+    std::fs::write(&file, format!("{password}\n")).unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    file.display().to_string()
+}
+
+fn canary_of_redis() {
+    let _alone = alone();
+    let password = super::redis::PASSWORD;
+    let server = super::redis::server("canary-redis");
+    // Time to look at the client that waits for it.
+    server.sql("SET key value\nCONFIG SET repl-diskless-sync-delay 5\n");
+    let (core, file) = ("Vesper7393", password_file(&server, password));
+    let store = server.store().display().to_string();
+    let began = events_now();
+    let args = ["-vv", "backup", "--engine", "redis", "--container", "canary-redis", "--to", &store];
+    let dump = start(server.engine.tool("svc-backup", &[&args[..], &["--password-file", &file]].concat()));
+    let top = || server.engine.docker(["top", "canary-redis", "-eo", "pid,args"]).stdout;
+    wait_until(&server.store(), "the middle of the dump", || top().lines().any(|line| line.contains("--rdb")));
+    while_it_runs(&dump, "redis-cli", core);
+    let dumped = dump.finish(QUICK).expect(0);
+    let verified = server.svc_backup(&["-vv", "verify", "--from", &store, "--restore"]).expect(0);
+    std::fs::remove_file(file).unwrap();
+    no_trace(&server, ("redis-cli", core), &began, &[dumped, verified]);
+}
+
+fn canary_of_influxdb1() {
+    let _alone = alone();
+    let server = super::influxdb1::server("canary-influxdb1");
+    super::influxdb1::items(&server, 500);
+    let file = password_file(&server, PASSWORD);
+    let began = events_now();
+    let (dump, _) = super::influxdb1::midway(&server, &["--password-file", &file]);
+    while_it_runs(&dump, "influxd", CORE);
+    super::influxdb1::go_on(&server, true);
+    let dumped = dump.finish(super::influxdb1::SLOW).expect(0);
+    let store = server.store().display().to_string();
+    let verified = server.svc_backup(&["-vv", "verify", "--from", &store, "--restore"]).expect(0);
+    let into = ["-vv", "restore", "--from", &store, "canary-influxdb1", "--container", "canary-influxdb1"];
+    let restored = server.svc_backup(&[&into[..], &["--overwrite", "--password-file", &file]].concat()).expect(0);
+    std::fs::remove_file(file).unwrap();
+    no_trace(&server, ("influxd", CORE), &began, &[dumped, verified, restored]);
 }
 
 fn events_now() -> String {

@@ -152,9 +152,15 @@ pub fn signal(pid: i32, signal: Signal) -> bool {
 
 /// Starts a command with its output in files: a command that fills a pipe that nobody reads would hang.
 #[track_caller]
-pub fn start(mut command: Command) -> Running {
+pub fn start(command: Command) -> Running {
+    start_with_input(command, Stdio::null())
+}
+
+/// The same, with something to read.
+#[track_caller]
+pub fn start_with_input(mut command: Command, input: impl Into<Stdio>) -> Running {
     let (stdout, stderr) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
-    command.stdin(Stdio::null()).stdout(stdout.try_clone().unwrap()).stderr(stderr.try_clone().unwrap());
+    command.stdin(input).stdout(stdout.try_clone().unwrap()).stderr(stderr.try_clone().unwrap());
     let name = format!("{command:?}");
     let child = command.spawn().unwrap_or_else(|error| panic!("can't start {name}: {error}"));
     Running { child, command: name, stdout, stderr, since: Instant::now() }
@@ -180,6 +186,12 @@ pub fn program(name: &str) -> PathBuf {
     let own = std::env::current_exe().unwrap();
     let directory = own.ancestors().find(|d| d.join(name).is_file());
     directory.unwrap_or_else(|| panic!("{name} is not built: cargo build --workspace --bins")).join(name)
+}
+
+/// Whether the program of that name is built: `cargo test` of one package builds no other's.
+#[must_use]
+pub fn is_built(name: &str) -> bool {
+    std::env::current_exe().is_ok_and(|own| own.ancestors().any(|d| d.join(name).is_file()))
 }
 
 /// One of our programs with its arguments.

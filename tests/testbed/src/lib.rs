@@ -11,6 +11,8 @@
 )]
 
 pub mod command;
+pub mod corruptor;
+pub mod docker;
 pub mod leftovers;
 pub mod mailbox;
 pub mod observer;

@@ -135,7 +135,7 @@ fn damaged_backups_are_listed_in_their_place_with_the_reason() {
         assert!(text.contains(from));
         std::fs::write(path, text.replacen(from, to, 1)).unwrap();
     };
-    edit(0, MANIFEST, "\"version\": 1", "\"version\": 3");
+    edit(0, MANIFEST, "\"version\": 1", "\"version\": 4");
     edit(1, MANIFEST, "\"plex\"", "\"evil\"");
     edit(2, "SHA256SUMS", "library.db.zst", "library.xx.zst");
     std::fs::remove_file(backups[3].dir().join("SHA256SUMS")).unwrap();
@@ -146,7 +146,7 @@ fn damaged_backups_are_listed_in_their_place_with_the_reason() {
         let found = found.iter().find(|f| f.id == backups[i].manifest().id).unwrap();
         found.backup.as_ref().unwrap_err()
     };
-    unverified(error(0), "format version 3; this program reads up to 2");
+    unverified(error(0), "format version 4; this program reads up to 3");
     assert!(error(0).hint().unwrap().contains("newer version"));
     unverified(error(1), "manifest.json was changed after it was written");
     unverified(error(2), "it was edited");

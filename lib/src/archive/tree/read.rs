@@ -82,7 +82,8 @@ pub(in crate::archive) fn extract(
 
 fn walk(dir: &Path, payload: &Payload, cancel: &Cancel, visit: &mut Visit<'_>) -> Result<(), ArchiveError> {
     let file = dir.join(&payload.file);
-    let reader = PayloadReader::new(open_payload(dir, payload)?, payload.content_bytes).at("decompress", &file)?;
+    let reader = PayloadReader::new(open_payload(dir, payload)?, payload.codec, payload.content_bytes)
+        .at("decompress", &file)?;
     let mut archive = Archive::new(reader);
     archive.set_preserve_ownerships(rustix::process::geteuid().is_root());
     for entry in archive.entries().map_err(|e| damaged(&file, e))? {

@@ -26,7 +26,8 @@ use futures_core::Stream;
 use tokio::task::JoinHandle;
 
 use super::exec::Program;
-use crate::controller::spec::Endpoint;
+use super::tls::{self, TlsProblem};
+use crate::controller::endpoint::Endpoint;
 use crate::controller::worker::{TimedOut, Worker};
 use crate::failure::with_causes;
 
@@ -52,6 +53,8 @@ pub(super) enum EngineError {
     Refused { status: u16, message: String },
     #[error("an answer that can't be read: {0}")]
     Malformed(String),
+    #[error("{}", .0.reason)]
+    Tls(TlsProblem),
 }
 
 impl EngineError {
@@ -80,6 +83,9 @@ impl Engine {
                 Docker::connect_with_unix(text, seconds, API_DEFAULT_VERSION)
             }
             Endpoint::Tcp(address) => Docker::connect_with_http(address, seconds, API_DEFAULT_VERSION),
+            Endpoint::Tls { address, files } => {
+                tls::connect(address, files, seconds, API_DEFAULT_VERSION).map_err(EngineError::Tls)?
+            }
         };
         let client = client.map_err(|error| unreachable(error.to_string()))?;
         let connecting = async move {
@@ -90,9 +96,12 @@ impl Engine {
         let (docker, version) = match worker.run(CONNECT_MAX, connecting) {
             Ok(Ok(connected)) => connected,
             Ok(Err(error)) => {
-                return Err(match translated(error) {
-                    EngineError::Unreachable(reason) => unreachable(reason),
-                    other => other,
+                return Err(match (translated(error), endpoint) {
+                    (EngineError::Unreachable(reason), _) => unreachable(reason),
+                    (EngineError::Tls(problem), Endpoint::Tls { files, .. }) => {
+                        EngineError::Tls(tls::explained(problem, files))
+                    }
+                    (other, _) => other,
                 });
             }
             Err(TimedOut) => {
@@ -320,6 +329,9 @@ pub(super) async fn next<S: Stream + ?Sized>(stream: &mut Pin<Box<S>>) -> Option
 }
 
 pub(super) fn translated(error: Error) -> EngineError {
+    if let Some(problem) = tls::problem(&error) {
+        return EngineError::Tls(problem);
+    }
     match error {
         Error::DockerResponseServerError { status_code, message } => {
             EngineError::Refused { status: status_code, message: message.trim().to_owned() }

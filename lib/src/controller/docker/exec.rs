@@ -22,8 +22,6 @@ use tokio::net::unix::pipe;
 use tokio::task::JoinHandle;
 
 use super::engine::{Engine, EngineError, next, translated};
-use crate::controller::cgroup;
-
 use crate::progress::Cancel;
 use crate::world::wake::Wake;
 use crate::world::{Pidfd, ProcessId, StopSignal, wait};
@@ -250,11 +248,8 @@ impl Exec {
         };
         let Some(pid) = running_pid().filter(|pid| *pid > 0) else { return Ok(()) };
         let Some(process) = ProcessId::of(pid)? else { return Ok(()) };
-        let main = self.inside.engine.inspect(&self.inside.id).ok().and_then(|found| found.state?.pid);
-        let main = main.and_then(|pid| i32::try_from(pid).ok()).filter(|pid| *pid > 0);
-        // An engine in other namespaces counts other pids.
-        let Some(main) = main else { return Ok(()) };
-        if cgroup::group_of(pid)? != cgroup::group_of(main)? {
+        // An engine in other namespaces, or on another machine, counts other pids.
+        if super::own_group(pid, &self.inside.id)?.is_none() {
             return Ok(());
         }
         if let Some(pidfd) = Pidfd::open(&process)?

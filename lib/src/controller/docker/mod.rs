@@ -16,6 +16,7 @@ mod exec;
 mod inspected;
 mod listing;
 mod scratch;
+mod tls;
 mod watch;
 
 use std::os::fd::AsFd;
@@ -32,9 +33,12 @@ pub use self::listing::{Container, Mount, containers, variables};
 pub(crate) use self::scratch::Scratch;
 use self::watch::Watch;
 use crate::controller::cgroup::{self, Hierarchies};
+use crate::controller::endpoint::Endpoint;
 use crate::controller::main_process::signal_main;
-use crate::controller::spec::{ContainerSpec, Endpoint, RestartPolicy};
-use crate::controller::{Activity, ControllerError, KillSource, ServiceController, ServiceSpec, ServiceState, Trigger};
+use crate::controller::spec::{ContainerSpec, RestartPolicy, Scope};
+use crate::controller::{
+    Activity, ControllerError, KillSource, ServiceController, ServiceSpec, ServiceState, Trigger, systemd,
+};
 use crate::journal::StopMark;
 use crate::lock::LockKey;
 use crate::progress::Cancel;
@@ -148,11 +152,17 @@ impl DockerContainer {
             self.memory().restart = found.restart.clone();
         }
         let Some(pid) = found.pid else { return Ok(()) };
-        let Some(group) = cgroup::group_of(pid).map_err(|error| self.failed_io(action, &error))? else {
-            return Ok(());
-        };
-        self.memory().group = Some(group);
+        // Another process has that pid here, where the engine is on another machine.
+        if let Some(group) = own_group(pid, &self.spec.id).map_err(|error| self.failed_io(action, &error))? {
+            self.memory().group = Some(group);
+        }
         Ok(())
+    }
+
+    /// Its main process, where that is one of this machine.
+    fn main_here(&self, found: &Inspected, action: &'static str) -> Result<Option<ProcessId>, ControllerError> {
+        let look = |pid| Ok(own_group(pid, &self.spec.id)?.and(ProcessId::of(pid)?));
+        found.pid.map(look).transpose().map(Option::flatten).map_err(|error| self.failed_io(action, &error))
     }
 
     fn failed(&self, action: &'static str, error: EngineError) -> ControllerError {
@@ -183,6 +193,21 @@ impl DockerContainer {
         let policy = Policy { name: Some(name), maximum_retry_count: retries };
         let change = ContainerUpdateBody { restart_policy: Some(policy), ..Default::default() };
         self.engine.update(&self.spec.id, change).map_err(|error| self.failed(action, error))
+    }
+
+    fn refuse_without_resume_at_boot(&self, action: &'static str) -> Result<(), ControllerError> {
+        let scope = if rustix::process::geteuid().is_root() { Scope::System } else { Scope::User };
+        match systemd::resumes_at_boot(scope) {
+            Some(true) => Ok(()),
+            Some(false) => Err(self.refused(action, systemd::not_enabled("it would stay held and stopped"))),
+            None => {
+                tracing::warn!(
+                    "no systemd runs here: unless `svc-ctl resume --boot` is run at boot, a power cut now would leave {} stopped",
+                    self.label()
+                );
+                Ok(())
+            }
+        }
     }
 
     /// Returns once the engine has sent the signal, or has answered.
@@ -242,7 +267,7 @@ impl ServiceController for DockerContainer {
             memory.stopping = None;
         }
         drop(memory);
-        let main = found.pid.map(ProcessId::of).transpose().map_err(|error| self.failed_io(ACTION, &error))?.flatten();
+        let main = self.main_here(&found, ACTION)?;
         Ok(ServiceState {
             activity,
             run: (!found.started_at.starts_with("0001-")).then_some(run),
@@ -303,7 +328,11 @@ impl ServiceController for DockerContainer {
     }
 
     fn signal(&self, signal: StopSignal) -> Result<(), ControllerError> {
-        signal_main(&self.label(), signal, || self.look("signal").map(|found| found.pid))
+        const ACTION: &str = "signal";
+        signal_main(&self.label(), signal, || {
+            let found = self.look(ACTION)?;
+            Ok(self.main_here(&found, ACTION)?.map(|main| main.pid))
+        })
     }
 
     fn start(&self) -> Result<(), ControllerError> {
@@ -319,9 +348,8 @@ impl ServiceController for DockerContainer {
     fn wait_change(&self, until: Instant, cancel: &Cancel) -> Result<(), ControllerError> {
         const ACTION: &str = "watch";
         let mut pidfd = None;
-        if let Some(pid) = self.look(ACTION)?.pid
-            && let Some(main) = ProcessId::of(pid).map_err(|error| self.failed_io(ACTION, &error))?
-        {
+        let found = self.look(ACTION)?;
+        if let Some(main) = self.main_here(&found, ACTION)? {
             pidfd = Pidfd::open(&main).map_err(|error| self.failed_io(ACTION, &error))?;
         }
         let mut descriptors = vec![self.watch.descriptor(), cancel.as_fd()];
@@ -337,11 +365,13 @@ impl ServiceController for DockerContainer {
 
     fn hold(&self, persistent: bool) -> Result<(), ControllerError> {
         const ACTION: &str = "hold";
-        let _the_policy_outlives_a_reboot_anyway = persistent;
-        if self.look(ACTION)?.restart.name == HELD {
-            return Ok(());
+        let held_already = self.look(ACTION)?.restart.name == HELD;
+        // One that the engine starts by itself stays down after a power cut unless somebody lifts the hold; and whatever
+        // its policy, nobody may start it on a database that is half replaced.
+        if persistent || !held_already {
+            self.refuse_without_resume_at_boot(ACTION)?;
         }
-        self.set_policy(ACTION, &RestartPolicy::default())
+        if held_already { Ok(()) } else { self.set_policy(ACTION, &RestartPolicy::default()) }
     }
 
     fn release(&self) -> Result<(), ControllerError> {
@@ -398,6 +428,11 @@ impl ServiceController for DockerContainer {
     }
 }
 
+/// The control group of a process, where it is one of the container's: engines name the group by the container's id.
+fn own_group(pid: i32, id: &str) -> std::io::Result<Option<String>> {
+    Ok(cgroup::group_of(pid)?.filter(|group| group.contains(id)))
+}
+
 fn label_of(name: &str) -> String {
     format!("container {name}")
 }
@@ -408,6 +443,12 @@ fn failed(action: &'static str, label: &str, endpoint: &Endpoint, error: EngineE
         EngineError::Unreachable(reason) => {
             ControllerError::Unreachable { manager: format!("Docker at {endpoint}"), reason }
         }
+        EngineError::Tls(problem) => ControllerError::Tls {
+            manager: format!("Docker at {endpoint}"),
+            reason: problem.reason,
+            kind: problem.kind,
+            hint: problem.hint,
+        },
         EngineError::Refused { status: engine::PODMAN, message } => {
             ControllerError::Unsafe { action, service, reason: message }
         }

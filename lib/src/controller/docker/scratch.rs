@@ -12,7 +12,7 @@ use bollard::models::{ContainerCreateBody, HealthConfig, HostConfig};
 use super::engine::{Engine, EngineError};
 use super::exec::Inside;
 use crate::controller::ControllerError;
-use crate::controller::spec::Endpoint;
+use crate::controller::Endpoint;
 use crate::name::BackupId;
 use crate::world::ProcessId;
 

@@ -5,6 +5,7 @@
 //! systemd (`KillUnit` lets `Restart=` start the unit again), and nothing changes a file of the administrator's:
 //! shield and hold are drop-ins of our own, proved by reading the properties back.
 
+mod at_boot;
 mod audit;
 mod bus;
 mod dropin;
@@ -25,6 +26,7 @@ use std::time::{Duration, Instant};
 
 use zbus::OwnedObjectPath;
 
+pub(in crate::controller) use self::at_boot::{not_enabled, resumes_at_boot};
 pub use self::transient::{is_available, start_transient};
 
 use self::bus::{Bus, BusError, MANAGER, MANAGER_PATH};

@@ -13,15 +13,12 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::SystemdUnit;
 use super::dropin::{self, Life};
 use super::properties::Properties;
 use super::shield::Shield;
+use super::{SystemdUnit, at_boot};
 use crate::controller::{Activity, ControllerError, ServiceController};
 use crate::world::disk::DiskError;
-
-/// The unit that finishes or undoes at boot what a power cut interrupted.
-const RESUME_UNIT: &str = "svc-resume.service";
 
 impl SystemdUnit {
     pub(super) fn put_shield_on(&self, stop_wait_max: Duration) -> Result<(), ControllerError> {
@@ -200,14 +197,10 @@ impl SystemdUnit {
     }
 
     fn refuse_without_resume_at_boot(&self, action: &'static str) -> Result<(), ControllerError> {
-        let state = self.bus.manager("GetUnitFileState", (RESUME_UNIT,));
-        if state.and_then(|message| super::bus::parsed::<String>(&message)).is_ok_and(|state| state == "enabled") {
+        if at_boot::is_enabled(&self.bus) {
             return Ok(());
         }
-        Err(self.refused(
-            action,
-            format!("{RESUME_UNIT} is not enabled, so after a power cut nothing would lift the hold; enable it first: svc-backup install-units && systemctl enable {RESUME_UNIT}"),
-        ))
+        Err(self.refused(action, at_boot::not_enabled("nothing would lift the hold")))
     }
 
     pub(super) fn take_hold_off(&self) -> Result<(), ControllerError> {

@@ -1,11 +1,12 @@
 //! What an engine does with a server: the parts of a dump, each a stream with a proof of its end, and the way back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 
 use serde::{Deserialize, Serialize};
 
 use super::{DatabaseName, EngineKind, ServerError, Session};
+use crate::failure::FailureKind;
 
 /// What is known of a server before it is dumped.
 #[derive(Debug, Clone, PartialEq)]
@@ -57,6 +58,9 @@ pub(crate) struct DumpFacts {
     /// Database by database.
     #[serde(default)]
     pub(crate) databases: BTreeMap<String, DatabaseFacts>,
+    /// What they held when the dump had ended, where that is another: of an engine that can't tell what is in a dump.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) after: BTreeMap<String, DatabaseFacts>,
     /// Where the server's log of changes stood at the instant of the dump: `FILE:POSITION`, or an LSN.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) position: Option<String>,
@@ -111,6 +115,7 @@ impl DumpFacts {
             program: looked.program.clone(),
             of: part.of.clone(),
             databases: BTreeMap::new(),
+            after: BTreeMap::new(),
             position: None,
             settings: looked.settings.clone(),
             image: String::new(),
@@ -166,11 +171,63 @@ impl DatabaseFacts {
     }
 }
 
+/// How what was restored lies outside of what was counted before a dump and after it; of many only the first.
+pub(super) fn within(
+    name: &str,
+    (before, after): (&DatabaseFacts, &DatabaseFacts),
+    restored: &DatabaseFacts,
+) -> Vec<String> {
+    let rows = |facts: &DatabaseFacts, table: &String| facts.tables.get(table).map_or(0, |table| table.rows);
+    let mut found = Vec::new();
+    let tables: BTreeSet<&String> =
+        [before, after, restored].into_iter().flat_map(|facts| facts.tables.keys()).collect();
+    for table in tables {
+        let (first, last, is) = (rows(before, table), rows(after, table), rows(restored, table));
+        if is < first.min(last) || is > first.max(last) {
+            found.push(match first == last {
+                true => format!("{name}: {table} has {is}, not {first}"),
+                false => format!("{name}: {table} has {is}, and had {first} before the dump and {last} after it"),
+            });
+        }
+    }
+    // What changed in between may be as it was, or as it is.
+    let same = |facts: &DatabaseFacts| {
+        facts.definitions == restored.definitions && facts.definitions_sum == restored.definitions_sum
+    };
+    if !same(before) && !same(after) {
+        found.push(format!("{name}: it has {:?}, not {:?}", restored.definitions, before.definitions));
+    }
+    found.truncate(DIFFERENCES_MAX);
+    found
+}
+
+/// Those that are wanted, all of which must be there; `None`: all that are.
+pub(super) fn chosen<T: AsRef<str>>(
+    session: &Session,
+    there: &[T],
+    wanted: Option<&[DatabaseName]>,
+) -> Result<Vec<DatabaseName>, ServerError> {
+    let Some(wanted) = wanted else {
+        return there.iter().map(|name| name.as_ref().parse()).collect::<Result<_, _>>().map_err(ServerError::word);
+    };
+    match wanted.iter().find(|name| there.iter().all(|there| there.as_ref() != name.as_str())) {
+        None => Ok(wanted.to_vec()),
+        Some(missing) => {
+            let there: Vec<&str> = there.iter().map(AsRef::as_ref).collect();
+            Err(ServerError::Refused {
+                reason: format!("{} has no database {missing}", session.place()),
+                kind: FailureKind::No,
+                hint: Some(format!("it has: {}", there.join(", "))),
+            })
+        }
+    }
+}
+
 /// A person reads so many.
 const DIFFERENCES_MAX: usize = 10;
 
 /// A dump that runs: read to its end, then finished. Only [`Self::finish`] says that the end was its own.
-pub(crate) trait DumpStream: Read {
+pub(crate) trait DumpStream: Read + Send {
     /// The proof of completeness: the program's exit code and the dump's own trailer, both.
     fn finish(self: Box<Self>) -> Result<DumpFacts, ServerError>;
 }

@@ -141,6 +141,9 @@ const DENIALS: &[&str] = &[
     "AUTH failed",
     "Authentication required",
     "unauthorized",
+    "authorization failed",
+    "unable to parse authentication credentials",
+    "error authorizing query",
 ];
 
 impl Attempt<'_> {

@@ -4,6 +4,7 @@
 
 mod dump;
 mod error;
+mod influxdb1;
 mod kind;
 mod mysql;
 mod postgres;
@@ -13,9 +14,12 @@ mod secret;
 mod secret_file;
 mod session;
 mod spec;
+mod staged_dir;
+mod tar_scan;
 
-pub(crate) use dump::{DumpFacts, Looked, Part, PartOf, ServerEngine};
+pub(crate) use dump::{DumpFacts, DumpStream, Looked, Part, PartOf, ServerEngine};
 pub use error::ServerError;
+pub(crate) use influxdb1::Influxdb1;
 pub use kind::EngineKind;
 pub(crate) use mysql::Mysql;
 pub(crate) use postgres::Postgres;
@@ -24,7 +28,7 @@ pub(crate) use resolve::open_session;
 pub use secret::{SecretName, SecretSource, VariableName};
 pub(crate) use secret_file::SecretFile;
 pub(crate) use session::{Secret, Session};
-pub use spec::{Compression, DatabaseName, Databases, ServerSpec, UserName, ValidationQuery};
+pub use spec::{DatabaseName, Databases, ServerSpec, UserName, ValidationQuery};
 
 use crate::failure::{Failure, FailureKind};
 
@@ -37,6 +41,7 @@ pub(crate) fn engine_of(kind: EngineKind) -> Result<Box<dyn ServerEngine>, Serve
         EngineKind::Mysql => Ok(Box::new(Mysql)),
         EngineKind::Postgres => Ok(Box::new(Postgres)),
         EngineKind::Redis => Ok(Box::new(Redis)),
+        EngineKind::Influxdb1 => Ok(Box::new(Influxdb1::default())),
         other => Err(ServerError::Refused {
             reason: format!("{} is not supported yet", other.title()),
             kind: FailureKind::Usage,
@@ -152,16 +157,5 @@ mod tests {
             assert!(bad.parse::<VariableName>().is_err(), "{bad:?}");
         }
         assert!("MARIADB_ROOT_PASSWORD".parse::<VariableName>().is_ok());
-    }
-
-    #[test]
-    fn a_compression_is_a_word_and_perhaps_a_level() {
-        assert_eq!("zstd".parse(), Ok(Compression::default()));
-        assert_eq!("none".parse(), Ok(Compression::None));
-        let nine: Compression = "zstd:9".parse().unwrap();
-        assert_eq!(nine.to_string(), "zstd:9");
-        for bad in ["zstd:0", "zstd:20", "zstd:", "gzip", "zstd:x", ""] {
-            assert!(bad.parse::<Compression>().is_err(), "{bad:?}");
-        }
     }
 }

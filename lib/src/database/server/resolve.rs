@@ -4,18 +4,16 @@ use std::fs::File;
 use std::io::Read;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
-
-use rustix::fs::OFlags;
 
 use super::{Secret, SecretName, SecretSource, ServerError, ServerSpec, Session};
 use crate::controller::CommandLine;
 use crate::controller::docker::Inside;
 use crate::failure::{FailureKind, kind_of_io};
 use crate::progress::Cancel;
+use crate::world::secret_file::{self, Links, Untrusted};
 use crate::world::{program, wait};
 
 /// No password is longer.
@@ -97,23 +95,16 @@ fn credential(name: &SecretName, directory: Option<&Path>) -> Result<Secret, Ser
     }
 }
 
-/// As ssh(1) trusts a key: a regular file, ours or root's, that nobody else can read or change.
+/// `strict`: nobody else may read or change it.
 fn in_file(path: &Path, strict: bool) -> Result<Secret, ServerError> {
     let io = |error: std::io::Error| secret_error(path, &error, kind_of_io(&error));
-    let flags = if strict { OFlags::NOFOLLOW | OFlags::NONBLOCK } else { OFlags::NONBLOCK };
-    let file = File::options().read(true).custom_flags(flags.bits().cast_signed()).open(path).map_err(io)?;
-    let metadata = file.metadata().map_err(io)?;
-    let refuse = |reason: &str| Err(secret_error(path, reason, FailureKind::Permission));
-    if !metadata.is_file() {
-        return refuse("it is not a regular file");
-    }
-    let own = rustix::process::geteuid().as_raw();
-    if strict && metadata.uid() != own && metadata.uid() != 0 {
-        return refuse("it belongs to another user");
-    }
-    if strict && metadata.mode() & 0o077 != 0 {
-        return refuse("others can read or change it");
-    }
+    let file = match strict {
+        true => secret_file::open(path, Links::Refused).map_err(|untrusted| match untrusted {
+            Untrusted::Io(error) => io(error),
+            Untrusted::Rights(why) => secret_error(path, why, FailureKind::Permission),
+        })?,
+        false => File::open(path).map_err(io)?,
+    };
     let mut text = String::new();
     file.take(SECRET_MAX).read_to_string(&mut text).map_err(io)?;
     Secret::first_line(&text).ok_or_else(|| secret_error(path, "it is empty", FailureKind::No))

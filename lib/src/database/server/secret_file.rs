@@ -1,6 +1,7 @@
 //! A secret as a file in a container, for programs whose standard input is taken: in memory, for its owner alone, gone
 //! after its use. What a killed run left is removed by the next one, which holds the container's lock.
 
+use super::staged_dir::StagedDir;
 use super::{ServerError, Session};
 
 /// A directory in memory that every Linux container has.
@@ -33,8 +34,9 @@ impl SecretFile {
         &self.path
     }
 
-    /// Removes what killed runs left. Only under the container's lock.
+    /// Removes what killed runs left, dumps in files included. Only under the container's lock.
     pub(crate) fn sweep(session: &Session) -> Result<(), ServerError> {
+        StagedDir::sweep(session)?;
         const ACTION: &str = "look for what a killed run left";
         let (ended, listed) = session.ran(ACTION, vec!["ls".to_owned(), "-1".to_owned(), DIR.to_owned()], b"")?;
         if ended.code != 0 {

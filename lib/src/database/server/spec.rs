@@ -1,11 +1,8 @@
 //! What is dumped of a server, and as whom.
 
-use std::fmt;
-use std::str::FromStr;
-
 use serde::Serialize;
 
-use super::{EngineKind, SecretSource, WordError, word_type};
+use super::{EngineKind, SecretSource, word_type};
 
 /// The longest name that is accepted, in bytes; engines allow 63 to 255.
 const NAME_LEN_MAX: usize = 255;
@@ -58,51 +55,6 @@ impl Databases {
     }
 }
 
-/// How a dump is compressed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Compression {
-    /// Not at all.
-    None,
-    /// Zstandard, at a level of 1 to 19.
-    Zstd {
-        /// The level.
-        level: u8,
-    },
-}
-
-impl Default for Compression {
-    fn default() -> Self {
-        Self::Zstd { level: 3 }
-    }
-}
-
-impl FromStr for Compression {
-    type Err = WordError;
-
-    /// `none`, `zstd`, or `zstd:LEVEL`.
-    fn from_str(text: &str) -> Result<Self, WordError> {
-        let wrong = |reason: &str| WordError::new("the compression", text, reason);
-        match text.split_once(':') {
-            None if text == "none" => Ok(Self::None),
-            None if text == "zstd" => Ok(Self::default()),
-            Some(("zstd", level)) => match level.parse() {
-                Ok(level @ 1..=19) => Ok(Self::Zstd { level }),
-                _ => Err(wrong("the level is a number from 1 to 19")),
-            },
-            _ => Err(wrong("write none, zstd, or zstd:9")),
-        }
-    }
-}
-
-impl fmt::Display for Compression {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::None => f.write_str("none"),
-            Self::Zstd { level } => write!(f, "zstd:{level}"),
-        }
-    }
-}
-
 /// A question to the restored databases of a scratch server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ValidationQuery {
@@ -125,8 +77,6 @@ pub struct ServerSpec {
     pub user: Option<UserName>,
     /// Where that user's password is found.
     pub secret: SecretSource,
-    /// How the dump is compressed.
-    pub compression: Compression,
     /// What a restored copy must answer.
     pub validation: Vec<ValidationQuery>,
 }
@@ -135,13 +85,6 @@ impl ServerSpec {
     /// All databases of a server, as its image was set up.
     #[must_use]
     pub fn new(engine: EngineKind) -> Self {
-        Self {
-            engine,
-            databases: Databases::All,
-            user: None,
-            secret: SecretSource::Image,
-            compression: Compression::default(),
-            validation: Vec::new(),
-        }
+        Self { engine, databases: Databases::All, user: None, secret: SecretSource::Image, validation: Vec::new() }
     }
 }

@@ -1,13 +1,15 @@
 //! What only SQLite itself can judge: CHECK, full-text and other virtual tables, foreign keys, generated columns, the
 //! order in its indices on expressions. It reads a copy that is complete in one file, and nothing else.
 
+mod ask;
+
+use std::collections::BTreeSet;
 use std::path::Path;
 
-use rusqlite::Connection;
 use serde::Serialize;
 
+use self::ask::ask;
 use super::error::SqliteError;
-use super::own::{Asked, open_still};
 use super::stubs::{self, Schema, Stubs};
 use super::validate::Scratch;
 use crate::progress::{Cancel, Observer};
@@ -52,8 +54,15 @@ impl DeepReport {
         self.findings.iter().any(|finding| finding.kind != DeepKind::ForeignKey)
     }
 
+    fn not_judged(&mut self, what: String) {
+        if !self.not_judged.contains(&what) {
+            self.not_judged.push(what);
+        }
+    }
+
     fn add(&mut self, kind: DeepKind, what: String) {
-        if self.findings.iter().filter(|finding| finding.kind == kind).count() < LINES_MAX {
+        let told = || self.findings.iter().filter(|finding| finding.kind == kind);
+        if told().count() < LINES_MAX && !told().any(|finding| finding.what == what) {
             self.findings.push(DeepFinding { kind, what });
         }
     }
@@ -66,9 +75,20 @@ impl DeepReport {
 /// # Errors
 /// When it is cancelled, and what keeps SQLite from reading at all. Damage is no error.
 pub fn deep(copy: &Path, cancel: &Cancel, observer: &dyn Observer) -> Result<DeepReport, SqliteError> {
+    deep_but(copy, &BTreeSet::new(), cancel, observer)
+}
+
+/// As [`deep`], but that some tables are not compared with their indices: they are read all the same.
+pub(super) fn deep_but(
+    copy: &Path,
+    not_compared: &BTreeSet<&str>,
+    cancel: &Cancel,
+    observer: &dyn Observer,
+) -> Result<DeepReport, SqliteError> {
+    let ask = |copy: &Path, stubs: &Stubs, report: DeepReport| ask(copy, stubs, not_compared, report, cancel, observer);
     let mut report = DeepReport::default();
     let closed = match opened(copy, &mut report)? {
-        Some(Ok(stubs)) => match ask(copy, &stubs, report.clone(), cancel, observer) {
+        Some(Ok(stubs)) => match ask(copy, &stubs, report.clone()) {
             // A tokenizer is looked for when its words are: by then the check runs.
             Err(SqliteError::Sqlite { source, .. }) if is_plain(&source) => {
                 format!("a full-text index can't be opened here: {source}")
@@ -86,7 +106,7 @@ pub fn deep(copy: &Path, cancel: &Cancel, observer: &dyn Observer) -> Result<Dee
     }
     let scratch = Scratch::without_virtual_tables(copy, cancel, observer)?;
     match opened(&scratch.path, &mut report)? {
-        Some(Ok(stubs)) => ask(&scratch.path, &stubs, report, cancel, observer),
+        Some(Ok(stubs)) => ask(&scratch.path, &stubs, report),
         Some(Err(closed)) => {
             report.add(DeepKind::Integrity, closed);
             Ok(report)
@@ -105,91 +125,6 @@ fn opened(copy: &Path, report: &mut DeepReport) -> Result<Option<Result<Stubs, S
             Ok(None)
         }
         Err(error) => Err(error),
-    }
-}
-
-fn ask(
-    copy: &Path,
-    stubs: &Stubs,
-    mut report: DeepReport,
-    cancel: &Cancel,
-    observer: &dyn Observer,
-) -> Result<DeepReport, SqliteError> {
-    report.not_judged.extend(stubs.names());
-    let mut connection = match open_for_checks(copy, stubs) {
-        Ok(connection) => connection,
-        Err(error) => {
-            report.not_judged.push(format!("CHECK constraints: {error}"));
-            let still = open_still(copy)?;
-            stubs.register(&still, copy)?;
-            still
-        }
-    };
-    let ended = cancel.clone();
-    let watched = connection.progress_handler(20_000, Some(move || ended.is_requested()));
-    watched.asked("watch a check of", copy)?;
-    observer.step("SQLite checks its integrity");
-    let asked = integrity(&connection, stubs, &mut report).and_then(|()| {
-        observer.step("SQLite checks foreign keys");
-        foreign_keys(&connection, &mut report)
-    });
-    match asked {
-        Err(_) if cancel.is_requested() => {
-            Err(SqliteError::Cancelled { what: "checking a copy of", path: copy.to_owned() })
-        }
-        Err(source) if is_damage(&source) => {
-            report.add(DeepKind::Integrity, source.to_string());
-            Ok(report)
-        }
-        other => other.map(|()| report).asked("check", copy),
-    }
-}
-
-/// SQLite leaves CHECK constraints out of a schema that it may not write. It writes nothing all the same.
-fn open_for_checks(copy: &Path, stubs: &Stubs) -> Result<Connection, SqliteError> {
-    let connection = Connection::open(copy).asked("open", copy)?;
-    connection
-        .execute_batch("PRAGMA query_only=ON; PRAGMA trusted_schema=OFF; PRAGMA cache_size=-65536;")
-        .asked("set up", copy)?;
-    stubs.register(&connection, copy)?;
-    connection.prepare("PRAGMA integrity_check").map(drop).asked("open the schema of", copy)?;
-    Ok(connection)
-}
-
-fn integrity(connection: &Connection, stubs: &Stubs, report: &mut DeepReport) -> rusqlite::Result<()> {
-    // In the order of a stand-in, whole indices would seem not to have their rows: our own check compares them.
-    let pragma = if stubs.is_empty() { "integrity_check" } else { "quick_check" };
-    let mut statement = connection.prepare(&format!("PRAGMA {pragma}({LINES_MAX})"))?;
-    let mut rows = statement.query([])?;
-    while let Some(row) = rows.next()? {
-        let line = String::from_utf8_lossy(row.get_ref(0)?.as_bytes().unwrap_or_default()).into_owned();
-        if line == "ok" || stubs.explains(&line) {
-            continue;
-        }
-        let is_of_words =
-            ["inverted index for FTS", "fts5: ", "fts4: ", "fts3: "].iter().any(|words| line.contains(words));
-        report.add(if is_of_words { DeepKind::FullText } else { DeepKind::Integrity }, line);
-    }
-    Ok(())
-}
-
-fn foreign_keys(connection: &Connection, report: &mut DeepReport) -> rusqlite::Result<()> {
-    let sql = "SELECT \"table\", parent, count(*) FROM pragma_foreign_key_check GROUP BY 1, 2 ORDER BY 1, 2";
-    let asked = connection.prepare(sql).and_then(|mut statement| {
-        let mut rows = statement.query([])?;
-        while let Some(row) = rows.next()? {
-            let (table, parent, count): (String, String, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
-            report.add(DeepKind::ForeignKey, format!("{count} rows of {table} have no parent in {parent}"));
-        }
-        Ok(())
-    });
-    match asked {
-        // `foreign key mismatch`: a schema that says nothing which could be judged.
-        Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::Unknown) => {
-            report.not_judged.push(format!("foreign keys: {error}"));
-            Ok(())
-        }
-        other => other,
     }
 }
 

@@ -19,9 +19,10 @@ use super::wal::{WalMark, read_mark};
 use crate::progress::Cancel;
 use crate::sqlite_locks::{
     Access, DB_ALL, DB_PENDING, DB_RESERVED, DB_SHARED, LockFile, LockMode, LockRange, LocksError, SHM_ALL, SHM_CKPT,
-    SHM_DMS, SHM_READ, SHM_WRITE, Wanted, has_content, lock_together, locks_are_local, openers, side_file,
+    SHM_DMS, SHM_READ, SHM_WRITE, Wanted, has_content, lock_together, openers, side_file,
 };
 use crate::world::disk::AtPath;
+use crate::world::filesystem::locks_are_local;
 
 /// The read mark that keeps writers from beginning the log anew: number 1, the first that belongs to the log.
 const SHM_READ_1: LockRange = LockRange { start: SHM_READ.start + 1, len: 1 };

@@ -2,6 +2,7 @@
 
 use super::{ImportedContainer, PREFIX, Source, is_true};
 use crate::database::server::{DatabaseName, EngineKind, UserName};
+use crate::discover::labels::KEEP_MAX;
 use crate::name::TargetName;
 
 /// Labels that its own validation knows and that none of its code reads.
@@ -151,10 +152,15 @@ impl<'a> Taken<'a> {
         for key in WITHOUT_EFFECT {
             let Some(value) = self.get(key) else { continue };
             let meant = match key {
-                "backup.retention.days" => value.parse().ok().map(|days: u32| ("keep-daily", days.to_string())),
-                "backup.retention.count" => {
-                    value.parse().ok().filter(|count| *count > 0).map(|count: u32| ("keep-last", count.to_string()))
+                "backup.retention.days" => {
+                    let days = value.parse().ok().filter(|days| *days <= KEEP_MAX);
+                    days.map(|days: u32| ("keep-daily", days.to_string()))
                 }
+                "backup.retention.count" => value
+                    .parse()
+                    .ok()
+                    .filter(|count| (1..=KEEP_MAX).contains(count))
+                    .map(|count: u32| ("keep-last", count.to_string())),
                 "backup.priority" => {
                     let words = [("critical", "100"), ("high", "10"), ("low", "-10")];
                     words.iter().find(|(word, _)| *word == value).map(|(_, number)| ("priority", (*number).to_owned()))

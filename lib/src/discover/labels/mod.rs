@@ -18,4 +18,4 @@ pub use finding::LabelFinding;
 pub use read::{Labelled, read};
 pub use schema::{KEYS, LabelKey, VERSION, markdown};
 
-pub(in crate::discover) use read::refuse_doubles;
+pub(in crate::discover) use read::{KEEP_MAX, refuse_doubles};

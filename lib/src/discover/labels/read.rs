@@ -8,11 +8,10 @@ use super::image::{Known, known};
 use super::place::on_host;
 use super::schema::{PREFIX, VERSION};
 use super::values::{Values, split};
+use crate::compression::Compression;
 use crate::controller::docker::Container;
 use crate::controller::{ContainerSpec, Endpoint};
-use crate::database::server::{
-    Compression, Databases, EngineKind, SecretName, SecretSource, ServerSpec, UserName, ValidationQuery,
-};
+use crate::database::server::{Databases, EngineKind, SecretName, SecretSource, ServerSpec, UserName, ValidationQuery};
 use crate::discover::profile::Profile;
 use crate::discover::{Alerts, Mode, Order, Origin, Retention, ServiceRef, StopSettings, Target};
 use crate::name::{NAME_LEN_MAX, TargetName};
@@ -31,6 +30,11 @@ pub struct Labelled {
 
 /// Labels without a target's name that are not those of every target of the container.
 const NOT_SHARED: [&str; 8] = ["schema", "backup", "name", "engine", "database", "sqlite", "include", "validate"];
+
+/// Backups that a rule may keep.
+pub(in crate::discover) const KEEP_MAX: u32 = 100_000;
+/// Threads that a label may ask for.
+const LABEL_THREADS_MAX: u8 = 4;
 
 /// A container may have so many targets; more are a mistake of a program.
 const TARGETS_MAX: usize = 64;
@@ -159,7 +163,7 @@ impl<'a> Reader<'a> {
                 }
             }
             None => {
-                for key in ["database", "user", "password-env", "password-secret", "validate", "compress"] {
+                for key in ["database", "user", "password-env", "password-secret", "validate"] {
                     // Shared by targets of which only some are servers.
                     if values.is_own(key) {
                         values.refuse(key, "it is for a database server, and no engine is named");
@@ -184,6 +188,7 @@ impl<'a> Reader<'a> {
             stop: StopSettings { fenced_kill: None, ..stop },
             retention: read_retention(values),
             alerts: Alerts::default(),
+            compression: read_compression(values),
             sqlite_program: None,
             order: Order {
                 priority: values.number("priority", -1000, 1000).unwrap_or_default(),
@@ -272,20 +277,27 @@ fn read_server(engine: EngineKind, values: &Values<'_>) -> ServerSpec {
         databases,
         user,
         secret,
-        compression: read_compression(values),
         validation: values.lines("validate").into_iter().map(question).collect(),
         ..ServerSpec::new(engine)
     }
 }
 
-fn read_compression(values: &Values<'_>) -> Compression {
-    match values.parsed("compress") {
+/// Whoever may start a container says how hard the host works for it, within bounds, and not how fast the store fills.
+fn read_compression(values: &Values<'_>) -> Option<Compression> {
+    let found = values.parsed("compress");
+    match found {
         Some(Compression::None) => {
-            values.refuse("compress", "a dump is always compressed so far");
-            Compression::default()
+            values.refuse(
+                "compress",
+                "what labels name is always compressed: compress = \"none\" is svckit.toml's to say",
+            );
         }
-        other => other.unwrap_or_default(),
+        Some(Compression::Zstd { threads, .. }) if threads > LABEL_THREADS_MAX => {
+            values.refuse("compress", "a label has 4 threads at most: more are svckit.toml's to give");
+        }
+        _ => {}
     }
+    found
 }
 
 /// Checks that reach nothing beyond the network: a label can't have a command run or a file of the host read.
@@ -309,7 +321,7 @@ fn read_ready(values: &Values<'_>) -> Vec<String> {
 }
 
 fn read_retention(values: &Values<'_>) -> Option<Retention> {
-    let rule = |key| values.number::<u32>(key, 0, 100_000);
+    let rule = |key| values.number::<u32>(key, 0, KEEP_MAX.into());
     let rules = [rule("keep-last"), rule("keep-daily"), rule("keep-weekly"), rule("keep-monthly"), rule("keep-yearly")];
     if rules.iter().all(Option::is_none) {
         return None;
@@ -326,8 +338,8 @@ fn read_retention(values: &Values<'_>) -> Option<Retention> {
 }
 
 /// What two targets of one name would do: share a directory of the store, each expiring the other's backups. So both are
-/// refused, as is one that the configuration has already.
-pub(in crate::discover) fn refuse_doubles(all: &mut [Labelled], is_configured: impl Fn(&str) -> bool) {
+/// refused, as is one that the host has already.
+pub(in crate::discover) fn refuse_doubles(all: &mut [Labelled], is_of_host: impl Fn(&str) -> bool) {
     let mut names: Vec<(String, String)> = Vec::new();
     for labelled in all.iter() {
         names.extend(labelled.targets.iter().map(|(name, _)| (name.clone(), labelled.container.clone())));
@@ -338,8 +350,8 @@ pub(in crate::discover) fn refuse_doubles(all: &mut [Labelled], is_configured: i
             let others: Vec<&str> = names.iter().filter(|(other, _)| other == name).map(|(_, c)| c.as_str()).collect();
             let what = if others.len() > 1 {
                 format!("the name {name} is that of {} targets, in {}", others.len(), others.join(" and "))
-            } else if is_configured(name) {
-                format!("the configuration has a target {name} already")
+            } else if is_of_host(name) {
+                format!("this host has a target or a service {name} of its own")
             } else {
                 continue;
             };

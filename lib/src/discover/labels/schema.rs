@@ -44,7 +44,7 @@ pub const KEYS: [LabelKey; 22] = [
         "engine",
         "an engine",
         "postgres",
-        "the database server in it: postgres, mysql (MariaDB too), redis; mongodb, influxdb and influxdb1 are refused so far",
+        "the database server in it: postgres, mysql (MariaDB too), redis, influxdb1; mongodb and influxdb are refused so far",
     ),
     key(
         "database",
@@ -97,7 +97,12 @@ pub const KEYS: [LabelKey; 22] = [
     key("keep-yearly", "a number", "5", "... of each of so many years"),
     key("priority", "a number from -1000 to 1000", "10", "a larger one is backed up earlier in a run [0]"),
     key("after", "names of targets", "immich", "is backed up after these, and not at all where one of them failed"),
-    key("compress", "zstd or zstd:LEVEL", "zstd:9", "how a dump is compressed, level 1 to 19 [zstd:3]"),
+    key(
+        "compress",
+        "zstd or zstd:LEVEL",
+        "zstd:9",
+        "how it is compressed, level 1 to 19 [zstd:3]; with :THREADS after it, 4 at most",
+    ),
     key(
         "validate",
         "queries",

@@ -6,9 +6,10 @@ use std::path::Path;
 use proptest::prelude::*;
 
 use super::*;
+use crate::compression::Compression;
 use crate::controller::Endpoint;
 use crate::controller::docker::{Container, Mount};
-use crate::database::server::{Compression, Databases, EngineKind, SecretSource};
+use crate::database::server::{Databases, EngineKind, SecretSource};
 use crate::discover::{Config, DiscoverError, Discovery, Mode, Origin, Search, ServiceRef, Target};
 use crate::failure::{Failure, FailureKind};
 
@@ -82,7 +83,7 @@ fn every_label_is_read() {
     assert_eq!(server.engine, EngineKind::Postgres);
     assert_eq!(server.databases, Databases::Named(vec!["immich".parse().unwrap(), "wiki".parse().unwrap()]));
     assert_eq!(server.secret, SecretSource::DockerSecret("db_password".parse().unwrap()));
-    assert_eq!(server.compression, Compression::Zstd { level: 9 });
+    assert_eq!(target.compression, Some(Compression::Zstd { level: 9, threads: 2 }));
     assert_eq!(server.validation.len(), 2);
     assert_eq!(target.ready, ["health;passes=3", "tcp:127.0.0.1:5432"]);
     assert_eq!(target.stop.timeout.unwrap().as_secs(), 180);
@@ -203,7 +204,39 @@ fn what_is_wrong_with_one_target_stops_no_other_and_two_of_one_name_stop_both() 
     let all: BTreeMap<String, Result<Target, DiscoverError>> = discovery.targets().into_iter().collect();
     assert!(all["good"].is_ok() && all["bad"].is_err() && all["same"].is_err());
     let names: Vec<&str> = discovery.configured().collect();
-    assert!(names.contains(&"notes") && names.contains(&"good") && names.contains(&"bad"), "{names:?}");
+    assert!(names.contains(&"good") && names.contains(&"bad"), "{names:?}");
+    assert_eq!(names.iter().filter(|name| **name == "notes").count(), 1, "{names:?}");
+    let shadowed: Vec<(&str, String)> = discovery.shadowed().map(|(name, error)| (name, error.to_string())).collect();
+    assert!(shadowed.len() == 1 && shadowed[0].0 == "notes" && shadowed[0].1.contains("of its own"), "{shadowed:?}");
+}
+
+#[test]
+fn a_label_takes_no_name_of_a_service_that_the_host_has() {
+    let root = tempfile::tempdir().unwrap();
+    let plex = || read(&container("plex", "postgres", &[("svckit.backup", "yes")]), &endpoint()).unwrap();
+    let named = || read(&container("mine", "postgres", &[("svckit.backup", "yes")]), &endpoint()).unwrap();
+    let config = || Config::parse("[service.mine]\nunit = \"mine.service\"\n").unwrap();
+    let found = || {
+        let search = Search { root: root.path().to_owned(), home: None };
+        Discovery::new(config(), search).with_labels(vec![plex(), named()])
+    };
+    // Nobody has installed it here: the container's name is as good as any.
+    let discovery = found();
+    assert!(matches!(discovery.target("plex").unwrap().origin, Origin::Labels { .. }));
+    assert_eq!(discovery.shadowed().map(|(name, _)| name).collect::<Vec<_>>(), ["mine"]);
+    assert!(matches!(discovery.service("mine").unwrap().origin, Origin::Configured));
+
+    let data = root.path().join("var/lib/plexmediaserver/Library/Application Support/Plex Media Server");
+    let databases = data.join("Plug-in Support/Databases");
+    std::fs::create_dir_all(&databases).unwrap();
+    for name in ["com.plexapp.plugins.library.db", "com.plexapp.plugins.library.blobs.db"] {
+        std::fs::write(databases.join(name), b"").unwrap();
+    }
+    let discovery = found();
+    assert_eq!(discovery.target("plex").unwrap().origin, Origin::Profile);
+    let said: Vec<String> = discovery.shadowed().map(|(_, error)| error.to_string()).collect();
+    assert!(said.len() == 2 && said[0].contains("svckit.name=ANOTHER"), "{said:?}");
+    assert!(!discovery.configured().any(|name| name == "plex"), "labels alone don't make it one of all");
 }
 
 #[test]

@@ -14,7 +14,11 @@ use crate::sqlite_locks;
 use crate::world::raw_path::RawPath;
 
 /// Before the store is created: one inside what it backs up would grow with every backup.
-pub(super) fn refuse_store_inside(store: &Path, includes: &[PathBuf], what: &str) -> Result<(), OperationError> {
+pub(in crate::operation) fn refuse_store_inside(
+    store: &Path,
+    includes: &[PathBuf],
+    what: &str,
+) -> Result<(), OperationError> {
     let store = real_path(store);
     match includes.iter().find(|include| store.starts_with(real_path(include))) {
         Some(include) => Err(OperationError::Refused {
@@ -28,7 +32,7 @@ pub(super) fn refuse_store_inside(store: &Path, includes: &[PathBuf], what: &str
 }
 
 /// How large each of them is, with its log; and that it is one.
-pub(super) fn identify(databases: &[PathBuf], what: &str) -> Result<Vec<u64>, OperationError> {
+pub(in crate::operation) fn identify(databases: &[PathBuf], what: &str) -> Result<Vec<u64>, OperationError> {
     let mut sizes = Vec::new();
     for path in databases {
         let identity = sqlite::identify(path).during(what)?;
@@ -39,7 +43,7 @@ pub(super) fn identify(databases: &[PathBuf], what: &str) -> Result<Vec<u64>, Op
 }
 
 /// A cold backup without a service is one of a database that nobody has open.
-pub(super) fn refuse_live(databases: &[PathBuf], what: &str) -> Result<(), OperationError> {
+pub(in crate::operation) fn refuse_live(databases: &[PathBuf], what: &str) -> Result<(), OperationError> {
     for path in databases {
         let openers = sqlite_locks::openers(path).map_err(|e| {
             refused(what, format!("can't see who has {} open: {e}", path.display()), FailureKind::WriteInFlight)
@@ -128,7 +132,7 @@ pub(super) fn report(
     }
 }
 
-pub(super) fn mode_word(mode: BackupMode) -> &'static str {
+pub(in crate::operation) fn mode_word(mode: BackupMode) -> &'static str {
     match mode {
         BackupMode::Hot => "hot",
         BackupMode::Fenced => "fenced",

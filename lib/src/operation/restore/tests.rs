@@ -9,7 +9,7 @@ use rusqlite::Connection;
 use super::super::request::{BackupMode, BackupRequest, Includes, RestoreReport, RestoreRequest, ServiceOptions};
 use super::super::{OperationError, backup, restore};
 use crate::failure::{Failure, FailureKind};
-use crate::lock::Wait;
+use crate::lock::{LockRules, Wait};
 use crate::progress::{Cancel, Observer};
 use crate::quiesce::{Context, StopPolicy};
 use crate::world::StateDirs;
@@ -38,6 +38,7 @@ impl Place {
             connection.execute_batch("CREATE TABLE t(v); INSERT INTO t VALUES('backed up')").unwrap();
         }
         let request = BackupRequest {
+            compression: Default::default(),
             databases: ["a.db", "b.db"].map(|name| place.path(name)).to_vec(),
             includes: Includes::default(),
             store: place.path("store"),
@@ -66,6 +67,7 @@ impl Place {
         let state = self.path("state");
         Context {
             dirs: StateDirs { state: state.join("state"), lock: state.join("lock"), runtime: state },
+            locks: LockRules::default(),
             guard_argv: Vec::new(),
             cancel: Cancel::new().unwrap(),
             observer: Arc::new(Meanwhile(step, then)),
@@ -82,6 +84,7 @@ impl Place {
 
     fn request(&self) -> RestoreRequest {
         RestoreRequest {
+            member: None,
             store: self.path("store"),
             target: "t".parse().unwrap(),
             backup: None,

@@ -42,7 +42,8 @@ impl Default for Retries {
 
 impl Retries {
     /// The pause after so many failures: at least half of it, so that targets that failed together part.
-    fn pause_after(&self, failures: u32) -> Duration {
+    #[must_use]
+    pub fn pause_after(&self, failures: u32) -> Duration {
         let doubled = self.pause.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(self.pause_max);
         let mut random = [0u8; 1];
         // Without it they come back together, which is a pity and no harm.

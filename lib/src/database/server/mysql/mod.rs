@@ -14,13 +14,12 @@ use std::io::Read;
 
 use self::scan::{Scan, Scanned};
 use self::users::keeping_passwords;
-use self::version::{has_source_words, line};
-use super::dump::{DumpFacts, DumpStream, Looked, Part, PartOf, ServerEngine};
+use self::version::{has_gtid_words, has_source_words, line};
+use super::dump::{DumpFacts, DumpStream, Looked, Part, PartOf, ServerEngine, chosen};
 use super::secret_file::SecretFile;
 use super::session::scratch_dir;
 use super::{DatabaseName, EngineKind, ServerError, Session};
 use crate::controller::docker::Exec;
-use crate::failure::FailureKind;
 
 /// What a server needs for itself; it makes them anew.
 const OWN: &[&str] = &["information_schema", "performance_schema", "sys", "mysql"];
@@ -74,6 +73,9 @@ impl Mysql {
             PartOf::Database(_) | PartOf::Databases(_) | PartOf::Everything => {
                 add(&["--single-transaction", "--quick", "--routines", "--events", "--triggers", "--hex-blob"]);
                 add(&["--default-character-set=utf8mb4", "--no-tablespaces", PACKET]);
+                if has_gtid_words(&looked.program) {
+                    add(&["--set-gtid-purged=OFF"]);
+                }
                 if let Some(option) = looked.settings.get(POSITION) {
                     add(&[option.as_str()]);
                 }
@@ -161,19 +163,7 @@ impl ServerEngine for Mysql {
         }
         let there = ask("SELECT schema_name FROM information_schema.schemata ORDER BY schema_name")?;
         let there: Vec<&str> = there.lines().filter(|name| !OWN.contains(name)).collect();
-        let databases = match wanted {
-            Some(wanted) => {
-                if let Some(missing) = wanted.iter().find(|name| !there.contains(&name.as_str())) {
-                    return Err(ServerError::Refused {
-                        reason: format!("{} has no database {missing}", session.place()),
-                        kind: FailureKind::No,
-                        hint: Some(format!("it has: {}", there.join(", "))),
-                    });
-                }
-                wanted.to_vec()
-            }
-            None => there.iter().map(|name| name.parse()).collect::<Result<_, _>>().map_err(ServerError::word)?,
-        };
+        let databases = chosen(session, &there, wanted)?;
         let mut notes = Vec::new();
         if !databases.is_empty() {
             let plain = ask(&format!(

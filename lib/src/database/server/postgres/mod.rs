@@ -14,11 +14,10 @@ use std::io::Read;
 
 use self::login::Login;
 use self::talk::Talk;
-use super::dump::{DatabaseFacts, DumpFacts, DumpStream, Looked, Part, PartOf, ServerEngine};
+use super::dump::{DatabaseFacts, DumpFacts, DumpStream, Looked, Part, PartOf, ServerEngine, chosen};
 use super::session::scratch_dir;
 use super::{DatabaseName, EngineKind, ServerError, Session};
 use crate::controller::docker::Exec;
-use crate::failure::FailureKind;
 
 /// PostgreSQL.
 #[derive(Debug, Clone, Copy)]
@@ -94,19 +93,7 @@ impl ServerEngine for Postgres {
         let version = ask("SHOW server_version")?.trim().to_owned();
         let there = ask("SELECT datname FROM pg_database WHERE datallowconn AND NOT datistemplate ORDER BY datname")?;
         let there = lines(&there);
-        let databases = match wanted {
-            Some(wanted) => {
-                if let Some(missing) = wanted.iter().find(|name| !there.iter().any(|there| there == name.as_str())) {
-                    return Err(ServerError::Refused {
-                        reason: format!("{} has no database {missing}", session.place()),
-                        kind: FailureKind::No,
-                        hint: Some(format!("it has: {}", there.join(", "))),
-                    });
-                }
-                wanted.to_vec()
-            }
-            None => there.iter().map(|name| name.parse()).collect::<Result<_, _>>().map_err(ServerError::word)?,
-        };
+        let databases = chosen(session, &there, wanted)?;
         let mut settings = BTreeMap::new();
         let preloaded = ask("SHOW shared_preload_libraries")?.trim().to_owned();
         if !preloaded.is_empty() {

@@ -2,7 +2,8 @@
 //! salvage of rows, stand on. <https://sqlite.org/fileformat2.html>
 //!
 //! Invariants:
-//! - Nothing is written, no file appears, no SQLite connection is opened on a file: see [`View`].
+//! - Nothing is written to what is read, no file appears beside it, no SQLite connection is opened on it: see [`View`].
+//!   `grow` writes b-trees, into copies of ours only.
 //! - Damage is a finding, never a panic and never the end: every number of a file is compared with what it could be
 //!   before it is used, every walk ends at what it has seen before, and no allocation goes by a number of the file.
 //! - Memory does not grow with the database, but for one bit a page and 8 bytes for each page in the log.
@@ -25,6 +26,7 @@ mod claims;
 mod collate;
 mod create;
 mod cursor;
+mod grow;
 mod header;
 mod image;
 mod journal;
@@ -50,6 +52,7 @@ pub use check::{
 };
 pub(super) use check::{entry_of, index_entries, index_hashes, index_sum, page_hashes};
 pub use collate::{Collation, KeyColumn};
+pub(super) use grow::{Grown, Room, Source, Wanted, grow};
 pub use header::{Encoding, Header, Layout};
 pub use image::{Image, Unreadable};
 pub use node::{Cell, Node, NodeKind, Payload};

@@ -2,6 +2,18 @@
 
 use super::node::Node;
 
+/// The least room of a cell, in bytes (fileformat2.html, 1.6).
+const CELL_MIN: usize = 4;
+
+/// What does not fit.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Misfit {
+    /// For people.
+    pub(super) what: String,
+    /// Whether the page may have had more cells than it says.
+    pub(super) may_hide_cells: bool,
+}
+
 /// One bit for each byte of a page.
 #[derive(Debug, Default)]
 pub(super) struct Space {
@@ -40,8 +52,21 @@ impl Space {
     /// Adds the freeblocks to the cells that were taken, and compares with what the header says.
     ///
     /// # Errors
-    /// For people: what does not fit.
-    pub(super) fn settle(&mut self, node: &Node<'_>) -> Result<(), String> {
+    /// What does not fit.
+    pub(super) fn settle(&mut self, node: &Node<'_>) -> Result<(), Misfit> {
+        let unknown = |what| Misfit { what, may_hide_cells: true };
+        let gaps = self.gaps(node).map_err(unknown)?;
+        let said = node.fragments();
+        if gaps == Some(said) {
+            return Ok(());
+        }
+        let told = gaps.map_or("less than no".to_owned(), |gaps| gaps.to_string());
+        let what = format!("{told} bytes are in no cell and no freeblock, and it says {said}");
+        Err(Misfit { what, may_hide_cells: gaps.is_some_and(|gaps| gaps >= said + CELL_MIN) })
+    }
+
+    /// The bytes that are in no cell and no freeblock; `None` for less than none.
+    fn gaps(&mut self, node: &Node<'_>) -> Result<Option<usize>, String> {
         let bytes = node.bytes();
         let content = node.content().max(node.least_content());
         if node.content() < node.least_content() || node.content() > bytes.len() {
@@ -66,11 +91,6 @@ impl Space {
             }
             at = next;
         }
-        let gaps = (bytes.len() - content).checked_sub(self.covered);
-        if gaps != Some(node.fragments()) {
-            let gaps = gaps.map_or("less than no".to_owned(), |gaps| gaps.to_string());
-            return Err(format!("{gaps} bytes are in no cell and no freeblock, and it says {}", node.fragments()));
-        }
-        Ok(())
+        Ok((bytes.len() - content).checked_sub(self.covered))
     }
 }

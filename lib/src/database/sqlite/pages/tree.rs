@@ -71,6 +71,34 @@ impl Image {
         }
     }
 
+    /// Gives every entry of the index at `root`, in its order; whether all of it could be read. `visit` can end it, too.
+    pub(super) fn entries(&self, root: u32, visit: &mut dyn FnMut(&[u8]) -> GoOn) -> bool {
+        self.entries_below(root, 1, &Claims::new(self.layout().page_count), visit).is_some()
+    }
+
+    fn entries_below(
+        &self,
+        page: u32,
+        depth: usize,
+        seen: &Claims,
+        visit: &mut dyn FnMut(&[u8]) -> GoOn,
+    ) -> Option<()> {
+        let mut bytes = Vec::new();
+        if depth > DEPTH_MAX || !seen.claim(page) || self.read(page, &mut bytes).is_err() {
+            return None;
+        }
+        let node = Node::parse(&bytes, page, self.layout()).ok().filter(|node| !node.kind.is_table())?;
+        for index in 0..node.cells {
+            let cell = node.cell(index).ok()?;
+            if !node.kind.is_leaf() {
+                self.entries_below(cell.left, depth + 1, seen, visit)?;
+            }
+            let record = bytes_of(self, &cell.payload, usize::MAX).ok()?;
+            visit(&record).then_some(())?;
+        }
+        if node.kind.is_leaf() { Some(()) } else { self.entries_below(node.right, depth + 1, seen, visit) }
+    }
+
     /// Meets everything in one page, whatever leads to it: for pages that belong to nothing any more.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::judge::Judged;
-use super::{Base, Step, prove};
+use super::{Base, Step, prove, transplant};
 use crate::database::sqlite::deep::DeepKind;
 use crate::database::sqlite::pages::{Finding, FindingKind, Object, ObjectKind, Report, Rowids, Schema, TreeReport};
 
@@ -59,7 +59,7 @@ pub struct Accounting {
     pub objects_after: usize,
     /// Those that are missing now, with the reason where there is one.
     pub missing_objects: Vec<String>,
-    /// Parts of the schema that could not be read before.
+    /// Parts of the schema that could not be read before, and what of a backup stands in for them and may not be the same.
     pub unreadable_schema: Vec<String>,
     /// What the log or the journal has lost.
     pub log_losses: Vec<String>,
@@ -172,6 +172,9 @@ pub(super) fn account(base: &Base<'_>, step: Step, judged: &Judged, tally: Tally
     notes.extend(judged.deep.not_judged.iter().map(|what| format!("not judged by SQLite here: {what}")));
     // With definitions from elsewhere, what could not be read was replaced.
     let unreadable = if tally.wanted.is_some() { Vec::new() } else { base.schema.faults.clone() };
+    let unreadable = unreadable.into_iter().map(|(page, what)| format!("page {page}: {what}"));
+    let of_schema = transplant::schema_damage(&base.report).filter(|_| tally.wanted.is_none());
+    let unreadable = unreadable.chain(of_schema.map(|f| format!("page {}: {}", f.page.unwrap_or_default(), f.what)));
     let mut accounting = Accounting {
         step,
         complete: false,
@@ -179,7 +182,7 @@ pub(super) fn account(base: &Base<'_>, step: Step, judged: &Judged, tally: Tally
         objects_before: before.len(),
         objects_after: after.len(),
         missing_objects: missing_objects.collect(),
-        unreadable_schema: unreadable.into_iter().map(|(page, what)| format!("page {page}: {what}")).collect(),
+        unreadable_schema: unreadable.chain(base.doubts.iter().cloned()).collect(),
         log_losses: base.log_losses.clone(),
         unmatched_rows: tally.unmatched,
         full_text: of_deep(DeepKind::FullText).collect(),
@@ -256,9 +259,10 @@ pub(super) fn tree<'a>(report: &'a Report, name: &str) -> Option<&'a TreeReport>
 }
 
 /// Whether it speaks of rows that may be there and wrong. A page that can't be reached is there or is not: once its
-/// rows are found, nothing about them is in doubt.
+/// rows are found, nothing about them is in doubt. Nor is anything of cells that a page does not name any more.
 fn is_doubt(kind: FindingKind) -> bool {
-    !matches!(kind, FindingKind::PageType | FindingKind::PageNumber | FindingKind::Unreadable)
+    use FindingKind::{FreeSpace, PageNumber, PageType, Unreadable};
+    !matches!(kind, PageType | PageNumber | Unreadable | FreeSpace)
 }
 
 /// Rows about which its indices say something else than it does. Those that only an index lacks are no doubt.

@@ -13,7 +13,7 @@ use rusqlite::Connection;
 
 use super::account::Accounting;
 use super::judge::judge;
-use super::{Base, Repaired, Step, header, refill};
+use super::{Base, Repaired, Step, header, refill, regrow};
 use crate::database::sqlite::error::SqliteError;
 use crate::database::sqlite::own::{Asked, beside};
 use crate::database::sqlite::pages::{Object, ObjectKind, Schema, View, is_one_statement};
@@ -111,10 +111,13 @@ fn needs(base: &Base<'_>, repaired: &Repaired) -> Result<Vec<Need>, SqliteError>
         missing.filter_map(|index| Some(Need::Index { name: index.name.clone(), sql: index.sql.clone()? })).collect();
     if repaired.accounting.step >= Step::Salvage {
         let connection = Connection::open(file).asked("open", file)?;
-        // Where only damaged tables were filled anew, the others are as the service had made them.
-        let in_place = file.file_name().is_some_and(|name| name == refill::FILE);
+        // Where only damaged tables were filled anew, the others are as the service had made them; and so is everything
+        // that was taken over entry by entry.
+        let is = |name| file.file_name().is_some_and(|file| file == name);
+        let (in_place, as_it_was) = (is(refill::FILE), is(regrow::FILE));
         let is_damaged = |table: &str| base.report.trees.iter().any(|tree| tree.name == table && tree.damaged);
-        let is_new = |object: &&Object| !in_place || is_damaged(&object.table) || is_damaged(&object.name);
+        let is_new =
+            |object: &&Object| !as_it_was && (!in_place || is_damaged(&object.table) || is_damaged(&object.name));
         let indices = now.objects.iter().filter(|o| o.kind == ObjectKind::Index).filter(is_new);
         needs.extend(indices.filter_map(|index| ordered(&connection, index)));
         needs.extend(now.objects.iter().filter(is_new).filter_map(|table| computed(&connection, table)));

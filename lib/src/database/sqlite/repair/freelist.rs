@@ -5,14 +5,20 @@ use std::path::Path;
 
 use super::header;
 use crate::database::sqlite::error::SqliteError;
-use crate::database::sqlite::pages::{Layout, Report};
+use crate::database::sqlite::pages::Layout;
 
 /// Where the freelist's first page and its length are (fileformat2.html, 1.3).
 pub(super) const FREELIST: u64 = 32;
 
-/// Makes the pages that nothing leads to free ones. There was no freelist before.
-pub(super) fn free_unused(file: &Path, layout: &Layout, report: &Report) -> Result<(), SqliteError> {
-    let pages: Vec<u32> = report.never_used.iter().flat_map(|(first, last)| *first..=*last).collect();
+/// Where the length of the database is, and the two counters that must be equal for it to count.
+const PAGES: u64 = 28;
+const CHANGES: u64 = 24;
+const VALID_FOR: u64 = 92;
+
+/// Makes pages that nothing leads to, given as ranges, free ones of a database of `count` pages. There was no freelist
+/// before.
+pub(super) fn free_pages(file: &Path, layout: &Layout, count: u32, unused: &[(u32, u32)]) -> Result<(), SqliteError> {
+    let pages: Vec<u32> = unused.iter().flat_map(|(first, last)| *first..=*last).collect();
     // As few as SQLite itself takes: older ones call more a corruption.
     let leaves_max = layout.usable / 4 - 8;
     let trunks: Vec<&[u32]> = pages.chunks(leaves_max + 1).collect();
@@ -27,6 +33,12 @@ pub(super) fn free_unused(file: &Path, layout: &Layout, report: &Report) -> Resu
         header::write(file, &bytes, u64::from(page - 1) * layout.page_size as u64)?;
     }
     let first = pages.first().copied().unwrap_or(0);
-    let count = u32::try_from(pages.len()).unwrap_or(u32::MAX);
-    header::write(file, &[first.to_be_bytes(), count.to_be_bytes()].concat(), FREELIST)
+    let free = u32::try_from(pages.len()).unwrap_or(u32::MAX);
+    header::write(file, &[first.to_be_bytes(), free.to_be_bytes()].concat(), FREELIST)?;
+    if count != layout.page_count {
+        header::write(file, &count.to_be_bytes(), PAGES)?;
+        header::write(file, &[0; 4], CHANGES)?;
+        header::write(file, &[0; 4], VALID_FOR)?;
+    }
+    Ok(())
 }

@@ -6,7 +6,7 @@ use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 
 use super::{Base, check, header};
-use crate::database::sqlite::deep::{DeepKind, DeepReport, deep};
+use crate::database::sqlite::deep::{DeepKind, DeepReport, deep_but};
 use crate::database::sqlite::error::SqliteError;
 use crate::database::sqlite::own::Asked;
 use crate::database::sqlite::pages::{Object, ObjectKind, Report, Schema, View};
@@ -28,21 +28,34 @@ pub(super) struct Judged {
 
 /// Checks it, and has full-text indices that do not agree with their rows built anew once.
 pub(super) fn judge(base: &Base<'_>, file: &Path) -> Result<Judged, SqliteError> {
-    let mut judged = look(base, file)?;
+    judge_with(base, file, &|_| false)
+}
+
+/// The same of a copy in which only some tables are not byte by byte what they were. Both readers read the others too,
+/// pages and rows; that their indices are those of their rows is left to ours, where it can tell.
+pub(super) fn judge_changed(base: &Base<'_>, file: &Path, changed: &[&Object]) -> Result<Judged, SqliteError> {
+    judge_with(base, file, &|table| !changed.iter().any(|object| object.table.eq_ignore_ascii_case(table)))
+}
+
+fn judge_with(base: &Base<'_>, file: &Path, is_as_it_was: &dyn Fn(&str) -> bool) -> Result<Judged, SqliteError> {
+    let mut judged = look(base, file, is_as_it_was)?;
     let is_of_words = |judged: &Judged| judged.deep.findings.iter().any(|f| f.kind == DeepKind::FullText);
     if is_of_words(&judged) && build_words(base, &judged.schema, file)? {
         let words_in_doubt = readable_words(base, &judged);
-        judged = Judged { words_in_doubt, ..look(base, file)? };
+        judged = Judged { words_in_doubt, ..look(base, file, is_as_it_was)? };
     }
     Ok(judged)
 }
 
-fn look(base: &Base<'_>, file: &Path) -> Result<Judged, SqliteError> {
+fn look(base: &Base<'_>, file: &Path, is_as_it_was: &dyn Fn(&str) -> bool) -> Result<Judged, SqliteError> {
     let (cancel, observer) = (base.input.cancel, base.input.observer);
     header::to_rollback(file)?;
     let report = check(file, cancel, observer)?;
     let mut problems: Vec<String> = report.findings.iter().map(|f| f.what.clone()).take(TOLD_MAX).collect();
-    let deep = deep(file, cancel, observer)?;
+    let proved: Vec<&str> =
+        report.trees.iter().filter(|tree| tree.kind == ObjectKind::Table).map(|t| t.name.as_str()).collect();
+    let proved = proved.into_iter().filter(|table| is_as_it_was(table) && all_is_compared(&report, table)).collect();
+    let deep = deep_but(file, &proved, cancel, observer)?;
     let of_sqlite = deep.findings.iter().filter(|f| f.kind == DeepKind::Integrity).map(|f| f.what.clone());
     problems.extend(of_sqlite.take(TOLD_MAX));
     if !problems.is_empty() {
@@ -51,6 +64,12 @@ fn look(base: &Base<'_>, file: &Path) -> Result<Judged, SqliteError> {
     let view = View::open_own(file, cancel)?;
     let schema = Schema::read(view.image());
     Ok(Judged { report, schema, view, deep, words_in_doubt: Vec::new() })
+}
+
+/// Whether nothing of the table is left to SQLite: an index on an expression, a definition that is not understood.
+fn all_is_compared(report: &Report, table: &str) -> bool {
+    let mut its = report.trees.iter().filter(|tree| tree.table.eq_ignore_ascii_case(table));
+    its.all(|tree| !report.not_checked.iter().any(|not| not.object == tree.name))
 }
 
 /// Of the full-text indices that are found fault with, those in whose own tables nothing was.

@@ -7,6 +7,10 @@
 //! | salvage | reads every row that can be read, also of pages that nothing leads to any more, into a new database | else |
 //! | restore | fills what a salvage has left open from a whole backup; only where it is asked for | never by itself |
 //!
+//! A salvage has three ways, the fastest first: damaged tables written anew page by page (`regrow`), the same filled by
+//! SQLite row by row (`refill`), and everything into a new database. What the first can't do, or what comes of it is not
+//! whole, is left to the next.
+//!
 //! Where definitions can't be read, those of an earlier copy are put into the base of all of them first.
 //!
 //! Each works on a fresh copy; what comes of it is checked by both readers, and compared with what the damaged database
@@ -25,6 +29,7 @@ mod prove;
 mod rebuild;
 mod recovery;
 mod refill;
+mod regrow;
 mod salvage;
 mod stray;
 mod surgery;
@@ -42,6 +47,9 @@ use super::error::SqliteError;
 use super::own::beside;
 use super::pages::{self, CheckOptions, FindingKind, Report, Schema, View};
 use crate::progress::{Cancel, Observer};
+
+/// Of the pages that nothing leads to, rows are looked for in as many ranges.
+const RANGES_MAX: usize = 4 << 20;
 
 /// A step of the ladder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -105,6 +113,8 @@ struct Base<'a> {
     borrowed: bool,
     /// Its header is that of an earlier copy: which pages were free can't be told.
     headed: bool,
+    /// Why what is of an earlier copy may not be what was lost.
+    doubts: Vec<String>,
 }
 
 /// Repairs a copy.
@@ -154,16 +164,18 @@ fn least(input: RepairInput<'_>, backup: Option<&Path>) -> Result<Repaired, Sqli
         Some(reference) => transplant::with_header(&input, reference)?,
         None => None,
     };
-    let input = RepairInput { copy: headed.as_deref().unwrap_or(input.copy), ..input };
+    let input = RepairInput { copy: headed.as_ref().map_or(input.copy, |headed| headed.file.as_path()), ..input };
     let mut base = base(input)?;
     base.headed = headed.is_some();
+    base.doubts.extend(headed.as_ref().and_then(|headed| headed.doubt.clone()));
     let reference = input.reference.filter(|_| transplant::is_needed(&base));
     let Some(reference) = reference else {
         let repaired = filled(&base, ladder(&base)?, backup)?;
         return by_service::complete(&base, repaired);
     };
     input.observer.step("taking the definitions from an earlier copy");
-    let file = transplant::transplant(&base, reference)?;
+    let transplant::Grafted { file, doubt } = transplant::transplant(&base, reference)?;
+    base.doubts.extend(doubt);
     base.report = check(&file, input.cancel, input.observer)?;
     base.view = View::open_own(&file, input.cancel)?;
     base.schema = Schema::read(base.view.image());
@@ -220,17 +232,23 @@ fn ladder(base: &Base<'_>) -> Result<Repaired, SqliteError> {
     Err(SqliteError::Unrepaired { path: input.copy.to_owned(), reasons, stray })
 }
 
+/// How a salvage is made.
+type Way = fn(&Base<'_>) -> Result<Repaired, SqliteError>;
+
 /// Only the damaged tables, where that is enough, which is faster the larger the rest is.
 fn salvaged(base: &Base<'_>) -> Result<Repaired, SqliteError> {
     // What is filled from a backup afterwards must have no index that can't be written here.
     if base.input.reference.is_none() {
-        match refill::refill(base) {
-            Err(error @ (SqliteError::Cancelled { .. } | SqliteError::Disk(_))) => return Err(error),
-            Err(error) => tracing::debug!(%error, "all tables are salvaged"),
-            done => return done,
-        }
-        for name in [refill::FILE, salvage::ASIDE] {
-            let _not_there = std::fs::remove_file(base.input.work.join(name));
+        let ways: [(&str, Way); 2] = [(regrow::FILE, regrow::regrow), (refill::FILE, refill::refill)];
+        for (file, way) in ways {
+            match way(base) {
+                Err(error @ (SqliteError::Cancelled { .. } | SqliteError::Disk(_))) => return Err(error),
+                Err(error) => tracing::debug!(%error, "this way is not enough"),
+                done => return done,
+            }
+            for name in [file, salvage::ASIDE] {
+                let _not_there = std::fs::remove_file(base.input.work.join(name));
+            }
         }
     }
     salvage::salvage(base)
@@ -260,6 +278,7 @@ impl<'a> Base<'a> {
             log_losses: Vec::new(),
             borrowed: false,
             headed: false,
+            doubts: Vec::new(),
         })
     }
 }
@@ -270,28 +289,34 @@ fn base(input: RepairInput<'_>) -> Result<Base<'_>, SqliteError> {
     let found = check(input.copy, cancel, observer)?;
     let of_another = found.findings.iter().any(|finding| finding.kind == FindingKind::WalForeign);
     let view = if of_another { View::open_own_alone(input.copy, cancel)? } else { View::open_own(input.copy, cancel)? };
-    let file = input.work.join("base.db");
-    observer.step("copying it with what its log has");
-    let unread = view.write_copy(&file, cancel, observer)?;
-    drop(view);
     let is_of_log = |kind: FindingKind| kind >= FindingKind::WalHeader;
     let of_log = found.findings.iter().filter(|f| is_of_log(f.kind) && f.loss != pages::Loss::Nothing);
     let mut log_losses: Vec<String> = of_log.map(|finding| finding.what.clone()).collect();
     log_losses.extend(input.log_losses.iter().filter(|loss| !log_losses.contains(loss)).cloned().collect::<Vec<_>>());
-    // Page by page the same file, and nothing beside it: what was found in it is found in this one.
-    let len = |path: &Path| std::fs::metadata(path).ok().map(|metadata| metadata.len());
-    let has_log = ["-wal", "-journal"].iter().any(|suffix| len(&beside(input.copy, suffix)).is_some())
+    // With nothing beside it, and all pages that it should have, it is one file already.
+    let has_log = ["-wal", "-journal"].iter().any(|suffix| beside(input.copy, suffix).exists())
         || found.findings.iter().any(|finding| is_of_log(finding.kind));
-    let is_same = !has_log && unread.is_empty() && len(input.copy) == len(&file);
-    let report = if is_same { found } else { check(&file, cancel, observer)? };
+    let cut = [FindingKind::FileLength, FindingKind::Unreadable];
+    let is_cut = found.findings.iter().any(|finding| cut.contains(&finding.kind));
+    let bytes = u64::from(found.pages) * found.page_size as u64;
+    let (file, report) = if !has_log && !is_cut && view.image().file_len() == bytes {
+        (input.copy.to_owned(), found)
+    } else {
+        let file = input.work.join("base.db");
+        observer.step("copying it with what its log has");
+        let _zeros = view.write_copy(&file, cancel, observer)?;
+        let report = check(&file, cancel, observer)?;
+        (file, report)
+    };
+    drop(view);
     let view = View::open_own(&file, cancel)?;
     let schema = Schema::read(view.image());
-    Ok(Base { input, file, view, report, schema, log_losses, borrowed: false, headed: false })
+    Ok(Base { input, file, view, report, schema, log_losses, borrowed: false, headed: false, doubts: Vec::new() })
 }
 
 /// Our own check of a copy of ours, with more findings told than people want to read.
 fn check(file: &Path, cancel: &Cancel, observer: &dyn Observer) -> Result<Report, SqliteError> {
-    let options = CheckOptions { own: true, findings_max: 50_000, ..CheckOptions::default() };
+    let options = CheckOptions { own: true, findings_max: 50_000, ranges_max: RANGES_MAX, ..CheckOptions::default() };
     pages::check(file, &options, cancel, observer)
 }
 

@@ -7,8 +7,8 @@ use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 
 use super::account::account;
-use super::freelist::{FREELIST, free_unused};
-use super::judge::judge;
+use super::freelist::{FREELIST, free_pages};
+use super::judge::judge_changed;
 use super::rebuild::{Rebuild, open};
 use super::salvage::{SEQUENCE, Work, orphaned_rows};
 use super::surgery::empty_leaf;
@@ -21,10 +21,10 @@ use crate::database::sqlite::pages::{Collation, FindingKind, NodeKind, Object, O
 pub(super) const FILE: &str = "refilled.db";
 
 /// What is emptied and filled.
-struct Plan<'b> {
-    tables: Vec<&'b Object>,
+pub(super) struct Plan<'b> {
+    pub(super) tables: Vec<&'b Object>,
     /// Those of the tables, and damaged ones of others.
-    indices: Vec<&'b Object>,
+    pub(super) indices: Vec<&'b Object>,
     /// Of those, the ones that are built when all rows are there.
     late: Vec<&'b Object>,
 }
@@ -34,6 +34,9 @@ pub(super) fn refill(base: &Base<'_>) -> Result<Repaired, SqliteError> {
     let file = base.input.work.join(FILE);
     std::fs::copy(&base.file, &file).map_err(|source| header::disk("copy to", &file, source))?;
     plan.empty(base, &file)?;
+    let report = check(&file, base.input.cancel, base.input.observer)?;
+    let layout = base.view.image().layout();
+    free_pages(&file, layout, layout.page_count, &report.never_used)?;
     let hidden = hide(&plan.late, &file)?;
     let rebuild = Rebuild::reopen(&file)?;
     let mut work = Work::new(base);
@@ -46,24 +49,36 @@ pub(super) fn refill(base: &Base<'_>) -> Result<Repaired, SqliteError> {
     orphaned_rows(&mut work, &rebuild, &plan.tables)?;
     rebuild.close()?;
     show(&hidden, &file)?;
+    finish(base, &file, work, &plan.late, &plan)
+}
+
+/// Builds the indices that are empty still, and judges what came of it.
+pub(super) fn finish(
+    base: &Base<'_>,
+    file: &Path,
+    mut work: Work<'_, '_>,
+    indices: &[&Object],
+    plan: &Plan<'_>,
+) -> Result<Repaired, SqliteError> {
     base.input.observer.step("building indices");
-    let connection = open(&file)?;
-    for index in &plan.late {
+    let connection = open(file)?;
+    for index in indices {
         let sql = format!("REINDEX \"{}\"", index.name.replace('"', "\"\""));
-        connection.execute_batch(&sql).asked("reindex", &file)?;
+        connection.execute_batch(&sql).asked("reindex", file)?;
     }
-    connection.close().map_err(|(_, source)| source).asked("close", &file)?;
-    let judged = judge(base, &file)?;
+    connection.close().map_err(|(_, source)| source).asked("close", file)?;
+    let changed: Vec<&Object> = plan.tables.iter().chain(&plan.indices).copied().collect();
+    let judged = judge_changed(base, file, &changed)?;
     work.unclaimed(&judged)?;
     let (tally, aside) = work.into_parts();
     let set_aside = aside.finish()?;
     let accounting = account(base, Step::Salvage, &judged, tally);
-    header::finish(base, &file)?;
-    Ok(Repaired { file, set_aside, accounting })
+    header::finish(base, file)?;
+    Ok(Repaired { file: file.to_owned(), set_aside, accounting })
 }
 
 impl<'b> Plan<'b> {
-    fn of(base: &'b Base<'_>) -> Result<Self, SqliteError> {
+    pub(super) fn of(base: &'b Base<'_>) -> Result<Self, SqliteError> {
         let refuse = |why: &str| Err(corrupt(&base.file, format!("not by single tables: {why}")));
         // A pointer map would have to agree with every page.
         if base.borrowed || base.view.image().layout().auto_vacuum || !base.schema.faults.is_empty() {
@@ -109,8 +124,8 @@ impl<'b> Plan<'b> {
         Ok(Self { tables, indices, late })
     }
 
-    /// Afterwards, every page that was theirs is free.
-    fn empty(&self, base: &Base<'_>, file: &Path) -> Result<(), SqliteError> {
+    /// Afterwards nothing leads to any page that was theirs, and no page is free.
+    pub(super) fn empty(&self, base: &Base<'_>, file: &Path) -> Result<(), SqliteError> {
         let layout = base.view.image().layout();
         header::to_rollback(file)?;
         header::write(file, &[0; 8], FREELIST)?;
@@ -119,8 +134,7 @@ impl<'b> Plan<'b> {
             let kind = if by_rowid { NodeKind::TableLeaf } else { NodeKind::IndexLeaf };
             header::write(file, &empty_leaf(layout, kind), u64::from(object.root - 1) * layout.page_size as u64)?;
         }
-        let report = check(file, base.input.cancel, base.input.observer)?;
-        free_unused(file, layout, &report)
+        Ok(())
     }
 }
 

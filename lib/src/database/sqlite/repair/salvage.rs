@@ -9,16 +9,19 @@ use super::rebuild::{Inserter, Rebuild};
 use super::{Base, Repaired, Step, corrupt, header};
 use crate::database::sqlite::error::SqliteError;
 use crate::database::sqlite::pages::{
-    Encoding, FindingKind, IndexField, Met, Object, ObjectKind, TableShape, Value, Values,
+    Encoding, FindingKind, Grown, IndexField, Met, Object, ObjectKind, TableShape, Value, Values,
 };
 
 /// Between two words to the observer, in rows.
 const GRAIN: u64 = 8192;
+/// Why rows are set aside.
+const NO_RECORD: &str = "it is no record";
+const NO_ROW: &str = "it is no row of this table";
 /// What fits nowhere.
 pub(super) const ASIDE: &str = "lost_and_found.db";
 pub(super) const SEQUENCE: &str = "sqlite_sequence";
 /// What SQLite writes of tables by their names: the check calls every other row none.
-const NAMED: [&str; 2] = [SEQUENCE, "sqlite_stat1"];
+pub(super) const NAMED: [&str; 2] = [SEQUENCE, "sqlite_stat1"];
 /// Rows of a table without one keep what AUTOINCREMENT has counted meanwhile.
 const SEQUENCES_BEFORE: &str = "CREATE TEMP TABLE counted AS SELECT name, seq FROM main.sqlite_sequence;
     DELETE FROM main.sqlite_sequence;";
@@ -148,6 +151,21 @@ impl<'b, 'i> Work<'b, 'i> {
         self.error.take().map_or(Ok(()), Err)
     }
 
+    /// Takes over what became of a table that was written page by page.
+    pub(super) fn take(&mut self, table: &str, grown: &Grown) -> Result<(), SqliteError> {
+        for unfit in &grown.unfit {
+            let origin = Origin { table: Some(table), page: unfit.page, rowid: unfit.rowid };
+            match Values::all(&unfit.record) {
+                Some(values) => self.aside.put(origin, NO_ROW, &values)?,
+                None => self.aside.put(origin, NO_RECORD, &[Value::Blob(&unfit.record)])?,
+            }
+        }
+        let counts = self.tally.tables.entry(table.to_owned()).or_default();
+        counts.set_aside += grown.unfit.len() as u64;
+        counts.from_orphans += grown.from_orphans;
+        Ok(())
+    }
+
     /// Sets aside what may have been rows, and is nowhere in the result.
     pub(super) fn unclaimed(&mut self, judged: &Judged) -> Result<(), SqliteError> {
         for page in unclaimed(self.base, judged) {
@@ -193,7 +211,7 @@ impl<'b, 'i> Work<'b, 'i> {
     ) -> Result<Put, SqliteError> {
         let Some(values) = Values::all(record) else {
             // Told by the check, and lost: its bytes are kept all the same.
-            self.aside.put(origin, "it is no record", &[Value::Blob(record)])?;
+            self.aside.put(origin, NO_RECORD, &[Value::Blob(record)])?;
             return Ok(Put::Aside);
         };
         let Some((shape, inserter)) = into else {
@@ -207,7 +225,7 @@ impl<'b, 'i> Work<'b, 'i> {
         let is_alias = |place: &usize| shape.rowid_alias == shape.stored.get(*place).copied();
         let alias_is_null = (0..values.len()).filter(is_alias).all(|place| values[place] == Value::Null);
         if values.len() > shape.stored.len() || !alias_is_null {
-            self.aside.put(origin, "it is no row of this table", &values)?;
+            self.aside.put(origin, NO_ROW, &values)?;
             return Ok(Put::Aside);
         }
         match inserter.put(origin.rowid, &values) {

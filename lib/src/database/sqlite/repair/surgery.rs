@@ -10,7 +10,7 @@ use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 
 use super::account::{Tally, account};
-use super::freelist::{FREELIST, free_unused};
+use super::freelist::{FREELIST, free_pages};
 use super::judge::judge;
 use super::prove::{unclaimed, unused_are_free};
 use super::{Base, Repaired, Step, check, corrupt, header, orphans};
@@ -45,7 +45,8 @@ pub(super) fn rebuild_indices(base: &Base<'_>) -> Result<Repaired, SqliteError> 
         tracing::debug!(%error, "pages without a use are made free ones");
         let _not_there = std::fs::remove_file(&file);
         let report = check(&work, base.input.cancel, base.input.observer)?;
-        free_unused(&work, base.view.image().layout(), &report)?;
+        let layout = base.view.image().layout();
+        free_pages(&work, layout, layout.page_count, &report.never_used)?;
         std::fs::rename(&work, &file).map_err(|source| header::disk("rename to", &file, source))?;
     } else {
         std::fs::remove_file(&work).map_err(|source| header::disk("remove", &work, source))?;

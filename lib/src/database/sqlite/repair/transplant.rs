@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use super::{Base, RepairInput, corrupt, header};
 use crate::database::sqlite::error::SqliteError;
 use crate::database::sqlite::own::beside;
-use crate::database::sqlite::pages::{Header, Image, Node, ObjectKind, View};
+use crate::database::sqlite::pages::{Finding, FindingKind, Header, Image, Node, ObjectKind, Report, View};
 use crate::world::disk::AtPath;
 
 /// No schema has more pages.
@@ -25,13 +25,27 @@ pub(super) fn is_needed(base: &Base<'_>) -> bool {
     let objects = &base.schema.objects;
     !base.schema.faults.is_empty()
         || objects.is_empty()
+        || schema_damage(&base.report).next().is_some()
         || objects.iter().any(|o| o.kind == ObjectKind::Table && o.table_shape.is_none())
         || objects.iter().any(|o| unread(o.kind) && o.sql.as_deref().is_some_and(|sql| !sql.starts_with("CREATE")))
 }
 
+/// What was found in the pages of the schema, beside definitions that can't be read: some may be missing.
+pub(super) fn schema_damage(report: &Report) -> impl Iterator<Item = &Finding> {
+    let of_schema = |finding: &&Finding| finding.object.as_deref() == Some("sqlite_schema") && finding.rows_at_risk;
+    report.findings.iter().filter(of_schema).filter(|finding| finding.kind != FindingKind::Schema)
+}
+
+/// A copy in which something is that of an earlier one.
+pub(super) struct Grafted {
+    pub(super) file: PathBuf,
+    /// Why that may not be what was lost.
+    pub(super) doubt: Option<String>,
+}
+
 /// Where the header says nothing that can be so: a copy that has the one of `reference`, in what never changes. Beside a
 /// log or a journal, which says what it needs, none is made.
-pub(super) fn with_header(input: &RepairInput<'_>, reference: &Path) -> Result<Option<PathBuf>, SqliteError> {
+pub(super) fn with_header(input: &RepairInput<'_>, reference: &Path) -> Result<Option<Grafted>, SqliteError> {
     let first = |path: &Path| -> Result<Vec<u8>, SqliteError> {
         let mut bytes = vec![0; HEADER];
         let got = File::open(path).at("open", path)?.read_at(&mut bytes, 0).at("read", path)?;
@@ -57,11 +71,21 @@ pub(super) fn with_header(input: &RepairInput<'_>, reference: &Path) -> Result<O
     bytes[32..40].copy_from_slice(&own[32..40]);
     bytes.copy_within(24..28, 92);
     header::write(&file, &bytes, 0)?;
-    Ok(Some(file))
+    let ours = |header: &Header| (header.user_version, header.application_id);
+    let said = ours(&Header::parse(&own));
+    let doubt = (said != ours(&header)).then(|| {
+        let ((version, id), (own_version, own_id)) = (ours(&header), said);
+        format!(
+            "user_version {version} and application_id {id} are those of the backup; the damaged header says {own_version} \
+             and {own_id}"
+        )
+    });
+    Ok(Some(Grafted { file, doubt }))
 }
 
-/// A copy of the base with the definitions of `reference`.
-pub(super) fn transplant(base: &Base<'_>, reference: &Path) -> Result<PathBuf, SqliteError> {
+/// A copy of the base with the definitions of `reference`. That they are the ones that were lost is proved by the number in
+/// both headers that changes with every definition (fileformat2.html, 1.3.9).
+pub(super) fn transplant(base: &Base<'_>, reference: &Path) -> Result<Grafted, SqliteError> {
     let donor = View::open_own(reference, base.input.cancel)?;
     let (from, to) = (donor.image(), base.view.image());
     if from.layout().page_size != to.layout().page_size || from.layout().usable != to.layout().usable {
@@ -92,7 +116,15 @@ pub(super) fn transplant(base: &Base<'_>, reference: &Path) -> Result<PathBuf, S
     for (page, bytes) in (graft.first..).zip(&graft.pages) {
         open.write_all_at(bytes, u64::from(page - 1) * size as u64).at("write to", &file)?;
     }
-    Ok(file)
+    // One that was taken from the backup says nothing.
+    let doubt = match own_header_is_whole && !base.headed {
+        true if to.header().schema_cookie == from.header().schema_cookie => None,
+        true => Some("the definitions are those of the backup, and have changed since it was made"),
+        false => {
+            Some("the definitions are those of the backup; whether they have changed since it was made can't be told")
+        }
+    };
+    Ok(Grafted { file, doubt: doubt.map(str::to_owned) })
 }
 
 /// Pages that were read, with their new numbers in them.

@@ -88,8 +88,8 @@ impl Worker<'_> {
             children.push(Child { page: node.right, bounds: low });
         }
         // Cells that are wrong leave room that does not add up.
-        if whole && let Err(what) = self.space.settle(node) {
-            self.found(here, FindingKind::FreeSpace, Loss::Nothing, what);
+        if whole && let Err(misfit) = self.space.settle(node) {
+            self.misfit(here, misfit, bounds);
         }
         children
     }

@@ -5,9 +5,6 @@ use super::Check;
 use super::report::{Finding, FindingKind, Loss, PageUses};
 use super::walk::Worker;
 
-/// As many ranges of unused pages are told one by one.
-pub(super) const RANGES_MAX: usize = 1000;
-
 impl Check<'_> {
     /// Claims what is neither b-tree nor free: pointer maps and the page of the lock bytes. How many they are.
     pub(super) fn claim_kept(&self) -> u64 {
@@ -96,7 +93,7 @@ impl Check<'_> {
             } else {
                 format!("it and all up to page {last} have no use")
             };
-            if ranges.len() < RANGES_MAX.max(self.findings.max) {
+            if ranges.len() < self.ranges_max {
                 ranges.push((first, last));
             }
             self.findings.add(Finding::new(FindingKind::NeverUsed, loss, what).at(first));

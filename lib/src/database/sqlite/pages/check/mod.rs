@@ -23,6 +23,7 @@ mod plan;
 mod queue;
 mod report;
 mod rows;
+mod sums;
 mod syntax;
 mod walk;
 
@@ -32,6 +33,7 @@ use std::time::{Duration, Instant};
 
 pub(in super::super) use entries::{entry_of, index_entries};
 pub use report::{Finding, FindingKind, Loss, NotChecked, PageUses, Report, Rowids, TreeReport, WalReport};
+pub(super) use sums::{RowSums, of_entry};
 
 use super::super::error::SqliteError;
 use super::claims::Claims;
@@ -48,6 +50,8 @@ pub struct CheckOptions {
     pub threads: Option<usize>,
     /// Findings that are told one by one; all are counted.
     pub findings_max: usize,
+    /// Ranges of pages without a use that are told, at 8 bytes each.
+    pub ranges_max: usize,
     /// The files are a copy that nobody else knows: no lock is taken and nothing is waited for.
     pub own: bool,
     /// How long writers in a rollback mode may be kept waiting, and how long locks of others are waited for.
@@ -56,7 +60,7 @@ pub struct CheckOptions {
 
 impl Default for CheckOptions {
     fn default() -> Self {
-        Self { threads: None, findings_max: 1000, own: false, hold_max: Duration::from_secs(2) }
+        Self { threads: None, findings_max: 1000, ranges_max: 1000, own: false, hold_max: Duration::from_secs(2) }
     }
 }
 
@@ -73,7 +77,8 @@ const PROGRESS_GRAIN: u64 = 1024;
 /// was cut or deleted together with its `-shm`, a whole older database without a log, and a hot journal that was removed
 /// where the pages of its transaction happen to fit those of before.
 ///
-/// Memory: one bit a page, 8 bytes for each page in the log, and some hundred KiB for each thread and for the schema.
+/// Memory: one bit a page, 8 bytes for each page in the log, some hundred KiB for each thread and for the schema, and for
+/// each thread up to 12 MiB where values are as large; where an index is not that of its table, 30 MiB to find the rows.
 ///
 /// # Errors
 /// That there is no database; [`SqliteError::InFlight`] and [`SqliteError::HoldTooLong`] where somebody writes all the
@@ -217,6 +222,7 @@ fn check_view(
         expired: AtomicBool::new(false),
         schema_is_whole: schema.faults.is_empty(),
         crossed: crossed::Crossed::default(),
+        ranges_max: options.ranges_max,
     };
     observer.step("checking every page");
     let kept = check.claim_kept();
@@ -285,6 +291,7 @@ struct Check<'a> {
     expired: AtomicBool,
     schema_is_whole: bool,
     crossed: crossed::Crossed,
+    ranges_max: usize,
 }
 
 impl Check<'_> {

@@ -13,8 +13,9 @@ use super::plan::{Place, RowPlan};
 use super::report::{FindingKind, Loss};
 use super::walk::{Here, Worker};
 
-/// Of one record, what lies in overflow pages and is hashed: more is not held in memory, and not compared.
-const GATHER_MAX: u64 = 16 << 20;
+/// Of one record, what lies in overflow pages and is hashed: more is not held in memory, and not compared. A thread holds
+/// up to three times as much: two keys, and the fields of a row.
+const GATHER_MAX: u64 = 4 << 20;
 /// A longer header is not read: no table of SQLite's own limits has so many columns.
 const HEADER_MAX: usize = 64 << 10;
 
@@ -44,7 +45,7 @@ impl Worker<'_> {
                 too_long |= field.len > room;
                 room = room.saturating_sub(field.len);
                 if !too_long {
-                    let mut bytes = Vec::new();
+                    let mut bytes = Vec::with_capacity(field.len as usize);
                     take(&mut bytes, *field, 0, payload.local);
                     gathered.push((*field, bytes));
                 }
@@ -102,6 +103,8 @@ impl Worker<'_> {
         long.clear();
         let mut whole = payload.total <= GATHER_MAX;
         if whole {
+            // It would have grown to twice as much.
+            long.reserve_exact(payload.total as usize);
             long.extend_from_slice(payload.local);
             whole = self.claim_chain(here, payload, |_, part| long.extend_from_slice(part));
         } else {

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use super::super::image::Unreadable;
 use super::super::node::Node;
 use super::super::record::Field;
-use super::super::space::Space;
+use super::super::space::{Misfit, Space};
 use super::super::tree::DEPTH_MAX;
 use super::Check;
 use super::plan::Tree;
@@ -95,11 +95,26 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// A page, with all that is below it, can't be reached: of a table, the pages around it say which rows those are.
+    /// A page, with all that is below it, can't be reached.
     fn lost(&mut self, here: Here<'_>, kind: FindingKind, what: String, bounds: &Bounds) {
+        self.found_within(here, kind, here.tree.loss(), what, bounds);
+    }
+
+    /// The room of a page does not add up: where a cell may have been, its row may be lost.
+    pub(super) fn misfit(&mut self, here: Here<'_>, misfit: Misfit, bounds: &Bounds) {
+        let loss = match here.tree.loss() {
+            _ if !misfit.may_hide_cells => Loss::Nothing,
+            Loss::Rows => Loss::Unknown,
+            other => other,
+        };
+        self.found_within(here, FindingKind::FreeSpace, loss, misfit.what, bounds);
+    }
+
+    /// Of a table, the pages around it say which rows those are.
+    fn found_within(&mut self, here: Here<'_>, kind: FindingKind, loss: Loss, what: String, bounds: &Bounds) {
         here.tree.faults.fetch_add(1, Ordering::Relaxed);
-        let mut finding = Finding::new(kind, here.tree.loss(), what).of(&here.tree.name).at(here.page.max(1));
-        if here.tree.by_rowid == Some(true) {
+        let mut finding = Finding::new(kind, loss, what).of(&here.tree.name).at(here.page.max(1));
+        if here.tree.by_rowid == Some(true) && loss != Loss::Nothing {
             let (after, up_to) = bounds.rowids;
             finding.rowids = Some(Rowids { after, up_to });
         }
@@ -156,6 +171,11 @@ impl<'a> Worker<'a> {
         if by_rowid.is_some_and(|by_rowid| by_rowid != node.kind.is_table()) {
             let what = if node.kind.is_table() { "it is a page of a table" } else { "it is a page of an index" };
             self.lost(here, FindingKind::PageType, what.to_owned(), bounds);
+            return ControlFlow::Continue(());
+        }
+        // Only a root may be without any (fileformat2.html, 1.6): its cells are lost.
+        if node.kind.is_leaf() && node.cells == 0 && depth > 1 {
+            self.lost(here, FindingKind::PageType, "it is a leaf without any cell".to_owned(), bounds);
             return ControlFlow::Continue(());
         }
         here.tree.pages.fetch_add(1, Ordering::Relaxed);

@@ -4,64 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::healthy::{EVERYTHING, integrity};
 use super::*;
-use crate::database::sqlite::tests::random::Random;
-
-/// What is done to an image.
-fn damage(bytes: &mut Vec<u8>, page_size: usize, random: &mut Random) -> String {
-    let pages = bytes.len() / page_size;
-    let page = random.below(pages);
-    let at = page * page_size;
-    match random.below(9) {
-        0 => {
-            let (at, bit) = (random.below(bytes.len()), random.below(8));
-            bytes[at] ^= 1 << bit;
-            format!("bit {bit} of byte {at} (page {})", at / page_size + 1)
-        }
-        1 => {
-            bytes[at..at + page_size].fill(0);
-            format!("page {} zeroed", page + 1)
-        }
-        2 => {
-            let other = random.below(pages) * page_size;
-            bytes.copy_within(other..other + page_size, at);
-            format!("page {} over page {}", other / page_size + 1, page + 1)
-        }
-        3 => {
-            // A b-tree page's header and first pointers.
-            let offset = random.below(24) + if page == 0 { 100 } else { 0 };
-            bytes[at + offset] = random.next() as u8;
-            format!("byte {offset} of page {}", page + 1)
-        }
-        4 => {
-            let from = random.below(page_size / 512) * 512;
-            bytes[at + from..at + page_size].fill(0);
-            format!("page {} torn at {from}", page + 1)
-        }
-        5 => {
-            let len = bytes.len() - random.below(bytes.len() / 2);
-            bytes.truncate(len);
-            format!("cut to {len} bytes")
-        }
-        6 => {
-            for _ in 0..4 {
-                let offset = random.below(page_size);
-                bytes[at + offset] = random.next() as u8;
-            }
-            format!("4 bytes of page {}", page + 1)
-        }
-        7 => {
-            let offset = random.below(100);
-            bytes[offset] = random.next() as u8;
-            format!("byte {offset} of the header")
-        }
-        _ => {
-            let offset = random.below(page_size - 4);
-            let number = (random.below(pages + 2) as u32).to_be_bytes();
-            bytes[at + offset..at + offset + 4].copy_from_slice(&number);
-            format!("a page number at {offset} of page {}", page + 1)
-        }
-    }
-}
+use crate::database::sqlite::tests::random::{KINDS, Random, damage};
 
 /// Damage that only SQLite can see: what partial and expression indices and ANALYZE hold.
 fn is_beyond_us(line: &str) -> bool {
@@ -87,7 +30,7 @@ fn campaign(rounds: usize) {
         let mut random = Random(seed as u64 + 1);
         for _ in 0..rounds {
             let mut bytes = original.clone();
-            let what = damage(&mut bytes, page_size, &mut random);
+            let what = damage(&mut bytes, page_size, &mut random, KINDS);
             if bytes == original {
                 continue;
             }

@@ -184,3 +184,50 @@ fn definitions_from_a_backup_bring_back_what_lost_its_own() {
         assert!(patient.truth.iter().all(|(table, rows)| back[table] == *rows), "{:?}", repaired.accounting.losses());
     }
 }
+
+#[test]
+fn definitions_of_a_backup_are_called_the_lost_ones_only_where_that_is_proved() {
+    let text = b"CREATE TABLE items";
+    let garbled = |patient: &mut Patient| {
+        let at = patient.bytes.windows(text.len()).position(|window| window == text).unwrap();
+        patient.bytes[at..at + 12].fill(b'?');
+    };
+    let zeroed = |patient: &mut Patient| patient.page(1).fill(0);
+    let told = |patient: &Patient, backup: &Path| {
+        std::fs::write(&patient.db, &patient.bytes).unwrap();
+        let account = patient.repair_as_it_lies(Some(backup)).unwrap().accounting;
+        assert_eq!(account.complete, account.losses().is_empty());
+        account.losses().into_iter().find(|loss| loss.contains("the definitions are those of the backup"))
+    };
+    let (mut patient, backup) = with_a_backup("", 4096);
+    garbled(&mut patient);
+    assert_eq!(told(&patient, &backup), None, "the header tells that nothing has changed");
+    // Whoever has lost page 1 has nothing that could tell.
+    zeroed(&mut patient);
+    assert!(told(&patient, &backup).unwrap().contains("can't be told"));
+    // No page is used by a view, and rows with a field more are rows of the table as it was.
+    for since in
+        ["CREATE VIEW since AS SELECT 1", "ALTER TABLE items ADD COLUMN more DEFAULT 'x'; UPDATE items SET more = 'y'"]
+    {
+        let (mut patient, backup) = with_a_backup("", 4096);
+        patient.change(since);
+        garbled(&mut patient);
+        assert!(told(&patient, &backup).unwrap().contains("have changed since"), "{since}");
+    }
+}
+
+#[test]
+fn what_a_header_of_a_backup_says_is_told_where_the_own_one_says_otherwise() {
+    let (mut patient, backup) = with_a_backup("", 4096);
+    patient.bytes[3] = b'X';
+    std::fs::write(&patient.db, &patient.bytes).unwrap();
+    let losses = patient.repair_as_it_lies(Some(&backup)).unwrap().accounting.losses();
+    assert!(!losses.iter().any(|loss| loss.contains("user_version")), "{losses:?}");
+    let (mut patient, backup) = with_a_backup("", 4096);
+    patient.change("PRAGMA user_version=78");
+    patient.bytes[3] = b'X';
+    std::fs::write(&patient.db, &patient.bytes).unwrap();
+    let account = patient.repair_as_it_lies(Some(&backup)).unwrap().accounting;
+    let is_told = account.losses().iter().any(|loss| loss.contains("user_version 77") && loss.contains("78"));
+    assert!(is_told && !account.complete, "{:?}", account.losses());
+}

@@ -5,6 +5,7 @@ mod matrix;
 mod mutated;
 mod of_the_service;
 mod proved;
+mod regrown;
 mod restored;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -59,10 +60,14 @@ struct Patient {
 
 impl Patient {
     fn new(form: &str, page_size: usize) -> Self {
+        Self::with(form, page_size, LIBRARY)
+    }
+
+    fn with(form: &str, page_size: usize, content: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let db = dir.path().join("library.db");
         let connection = Connection::open(&db).unwrap();
-        connection.execute_batch(&format!("PRAGMA page_size={page_size}; {form} {LIBRARY}")).unwrap();
+        connection.execute_batch(&format!("PRAGMA page_size={page_size}; {form} {content}")).unwrap();
         connection.close().unwrap();
         let (truth, bytes) = (rows(&db), std::fs::read(&db).unwrap());
         Self { dir, db, page_size, bytes, truth, random: Random(7), program: None, log_losses: Vec::new() }

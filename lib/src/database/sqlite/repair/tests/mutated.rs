@@ -4,55 +4,11 @@
 use std::time::{Duration, Instant};
 
 use super::*;
+use crate::database::sqlite::tests::random;
 
-/// What is done to an image.
+/// Of its image, in one place.
 pub(super) fn damage(patient: &mut Patient) -> String {
-    let (size, len) = (patient.page_size, patient.bytes.len());
-    let pages = len / size;
-    let page = patient.random.below(pages);
-    let at = page * size;
-    match patient.random.below(8) {
-        0 => {
-            let (at, bit) = (patient.random.below(len), patient.random.below(8));
-            patient.bytes[at] ^= 1 << bit;
-            format!("bit {bit} of byte {at} (page {})", at / size + 1)
-        }
-        1 => {
-            patient.bytes[at..at + size].fill(0);
-            format!("page {} zeroed", page + 1)
-        }
-        2 => {
-            let other = patient.random.below(pages) * size;
-            patient.bytes.copy_within(other..other + size, at);
-            format!("page {} over page {}", other / size + 1, page + 1)
-        }
-        3 => {
-            let offset = patient.random.below(24) + if page == 0 { 100 } else { 0 };
-            patient.bytes[at + offset] = patient.random.next() as u8;
-            format!("byte {offset} of page {}", page + 1)
-        }
-        4 => {
-            let from = patient.random.below(size / 512) * 512;
-            patient.bytes[at + from..at + size].fill(0);
-            format!("page {} torn at {from}", page + 1)
-        }
-        5 => {
-            let len = len - patient.random.below(len / 2);
-            patient.bytes.truncate(len);
-            format!("cut to {len} bytes")
-        }
-        6 => {
-            let offset = patient.random.below(100);
-            patient.bytes[offset] = patient.random.next() as u8;
-            format!("byte {offset} of the header")
-        }
-        _ => {
-            let offset = patient.random.below(size - 4);
-            let number = (patient.random.below(pages + 2) as u32).to_be_bytes();
-            patient.bytes[at + offset..at + offset + 4].copy_from_slice(&number);
-            format!("a page number at {offset} of page {}", page + 1)
-        }
-    }
+    random::damage(&mut patient.bytes, patient.page_size, &mut patient.random, random::KINDS - 1)
 }
 
 #[test]

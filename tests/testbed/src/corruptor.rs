@@ -1,12 +1,20 @@
-//! What happens to the bytes of a database.
+//! What happens to the bytes of a database: at random, or to pages that are chosen.
 
-use svckit_testbed::random::Random;
+use std::collections::BTreeMap;
+use std::fs::OpenOptions;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
 
-use super::patient::Files;
+use rusqlite::Connection;
+
+use crate::random::Random;
+
+/// The files of a database, by suffix.
+pub type Files = BTreeMap<&'static str, Vec<u8>>;
 
 /// One damage, with every number in it: it can be done again, alone or with others.
 #[derive(Debug, Clone)]
-pub(crate) struct Damage {
+pub struct Damage {
     /// Which file, by its suffix.
     suffix: &'static str,
     what: What,
@@ -25,7 +33,7 @@ enum What {
 
 impl Damage {
     /// Of a database with pages of that size, and of its log where it has one.
-    pub(crate) fn choose(random: &mut Random, files: &Files, size: usize) -> Self {
+    pub fn choose(random: &mut Random, files: &Files, size: usize) -> Self {
         let logs: Vec<&'static str> = files.keys().copied().filter(|suffix| !suffix.is_empty()).collect();
         let suffix = if logs.is_empty() || random.below(2) == 0 { "" } else { logs[random.below(logs.len())] };
         let len = files[suffix].len();
@@ -62,7 +70,13 @@ impl Damage {
         Self { suffix, what }
     }
 
-    pub(crate) fn apply(&self, files: &mut Files) {
+    /// One byte of the database itself.
+    pub fn byte(at: usize, byte: u8) -> Self {
+        Self { suffix: "", what: What::Bytes { at, bytes: vec![byte] } }
+    }
+
+    /// Does it. What an earlier one has cut off is left out.
+    pub fn apply(&self, files: &mut Files) {
         let Some(bytes) = files.get_mut(self.suffix) else { return };
         let end = bytes.len();
         match &self.what {
@@ -77,8 +91,35 @@ impl Damage {
             }
             What::Cut { len } => bytes.truncate(*len),
             What::Longer { bytes: more } => bytes.resize(end + more, 0),
-            // An earlier one has cut it off.
             _ => {}
         }
     }
+}
+
+/// The page size of a database, in bytes.
+pub fn page_size(database: &Path) -> usize {
+    let connection = Connection::open(database).unwrap();
+    usize::try_from(connection.query_row("PRAGMA page_size", [], |row| row.get::<_, i64>(0)).unwrap()).unwrap()
+}
+
+/// Pages of a table or an index, by SQLite's word; `kind`: `leaf`, `internal` or `overflow` (dbstat.html).
+pub fn pages_of(database: &Path, object: &str, kind: &str) -> Vec<usize> {
+    let connection = Connection::open(database).unwrap();
+    let sql = "SELECT pageno FROM dbstat WHERE name = ?1 AND pagetype = ?2 ORDER BY pageno";
+    let mut statement = connection.prepare(sql).unwrap();
+    let pages = statement.query_map([object, kind], |row| row.get::<_, i64>(0)).unwrap();
+    pages.map(|page| usize::try_from(page.unwrap()).unwrap()).collect()
+}
+
+/// Zeroes pages of a file; how many cells they had.
+pub fn zero(file: &Path, page_size: usize, pages: impl IntoIterator<Item = usize>) -> u64 {
+    let file = OpenOptions::new().read(true).write(true).open(file).unwrap();
+    let mut cells = 0;
+    for page in pages {
+        let (at, mut head) = ((page - 1) as u64 * page_size as u64, [0; 5]);
+        file.read_exact_at(&mut head, at).unwrap();
+        cells += u64::from(u16::from_be_bytes([head[3], head[4]]));
+        file.write_all_at(&vec![0; page_size], at).unwrap();
+    }
+    cells
 }

@@ -3,29 +3,43 @@
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use rustix::process::Signal;
-use svckit_testbed::command::{Outcome, ended, ours, program, run, signal};
-use svckit_testbed::record::Record;
 use tempfile::TempDir;
 
+use crate::command::{Outcome, ended, ours, program, run, signal};
+use crate::record::Record;
+use crate::stories::INSIDE;
+
 /// How long anything that should be quick may take on a machine that is busy with other stories.
-pub(crate) const QUICK: Duration = Duration::from_secs(30);
+pub const QUICK: Duration = Duration::from_secs(30);
 const IMAGE: &str = "svckit-testbed:1";
 
 /// A daemon with its data, its socket and svckit's state in a directory of its own.
-pub(crate) struct Engine {
+#[derive(Debug)]
+pub struct Engine {
     directory: TempDir,
     daemon: Option<Child>,
+    /// The port of 127.0.0.1 on which it listens with TLS, and the name of its certificate; see `certificates`.
+    pub tls: Option<(u16, &'static str)>,
+    /// Of servers; made once.
+    images: Mutex<Vec<String>>,
 }
 
 impl Engine {
     /// Starts it, and makes the image.
-    pub(crate) fn start() -> Self {
-        let directory = tempfile::Builder::new().prefix("svckit-docker-").tempdir_in("/var/tmp").unwrap();
-        let mut engine = Self { directory, daemon: None };
+    #[must_use]
+    pub fn start() -> Self {
+        // In a test machine databases belong where files have one inode each.
+        let base = if std::env::var_os(INSIDE).is_some() { "/srv/testbed" } else { "/var/tmp" };
+        let directory = tempfile::Builder::new().prefix("svckit-docker-").tempdir_in(base).unwrap();
+        let mut engine = Self { directory, daemon: None, tls: None, images: Mutex::default() };
+        if std::env::var_os(INSIDE).is_none() {
+            engine.make_certificates();
+        }
         engine.start_daemon();
         let image = engine.path("image");
         for name in ["etc", "tmp", "proc", "dev", "sys", "run", "usr"] {
@@ -44,7 +58,7 @@ impl Engine {
     }
 
     /// Starts the daemon where it does not run, and waits until it answers.
-    pub(crate) fn start_daemon(&mut self) {
+    pub fn start_daemon(&mut self) {
         let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).unwrap();
         inotify.add_watch(self.directory.path(), AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MODIFY).unwrap();
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.path("log")).unwrap();
@@ -62,6 +76,15 @@ impl Engine {
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log);
+        if let Some((port, name)) = self.tls {
+            let file = |name: &str| self.certificate(name).display().to_string();
+            command.arg("-H").arg(format!("tcp://127.0.0.1:{port}")).arg("--tlsverify");
+            for (option, name) in
+                [("cacert", "ca".to_owned()), ("cert", name.to_owned()), ("key", format!("{name}-key"))]
+            {
+                command.arg(format!("--tls{option}={}", file(&name)));
+            }
+        }
         self.daemon = Some(command.spawn().unwrap());
         let until = Instant::now() + QUICK;
         while self.docker(["version"]).status != 0 {
@@ -74,21 +97,40 @@ impl Engine {
         }
     }
 
-    pub(crate) fn path(&self, name: &str) -> PathBuf {
+    fn make_certificates(&mut self) {
+        let directory = self.path("certificates");
+        std::fs::create_dir(&directory).unwrap();
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../docker/certificates");
+        run(with(Command::new(script).arg(&directory)), QUICK).expect(0);
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        self.tls = Some((port, "server"));
+    }
+
+    /// A file that `certificates` has made.
+    #[must_use]
+    pub fn certificate(&self, name: &str) -> PathBuf {
+        self.path("certificates").join(format!("{name}.pem"))
+    }
+
+    /// A path in its directory.
+    #[must_use]
+    pub fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
-    pub(crate) fn host(&self) -> String {
+    /// As `DOCKER_HOST` says it.
+    #[must_use]
+    pub fn host(&self) -> String {
         format!("unix://{}", self.path("sock").display())
     }
 
     /// Sends a signal to the daemon.
-    pub(crate) fn signal(&self, which: Signal) {
+    pub fn signal(&self, which: Signal) {
         assert!(signal(i32::try_from(self.daemon.as_ref().unwrap().id()).unwrap(), which));
     }
 
     /// As a crash of it: its containers live on.
-    pub(crate) fn kill_daemon(&mut self) {
+    pub fn kill_daemon(&mut self) {
         let mut daemon = self.daemon.take().unwrap();
         daemon.kill().unwrap();
         daemon.wait().unwrap();
@@ -100,14 +142,15 @@ impl Engine {
 
     /// `docker ARGUMENTS` against this engine.
     #[track_caller]
-    pub(crate) fn docker<const N: usize>(&self, args: [&str; N]) -> Outcome {
+    pub fn docker<const N: usize>(&self, args: [&str; N]) -> Outcome {
         let mut command = Command::new("docker");
         command.args(args).env("DOCKER_HOST", self.host());
         run(command, Duration::from_secs(60))
     }
 
     /// One of our programs against this engine, with its state here.
-    pub(crate) fn tool(&self, name: &str, args: &[&str]) -> Command {
+    #[must_use]
+    pub fn tool(&self, name: &str, args: &[&str]) -> Command {
         let mut command = ours(name, args);
         command.env("DOCKER_HOST", self.host()).env("SVCKIT_STATE_DIR", self.path("state"));
         command
@@ -115,12 +158,13 @@ impl Engine {
 
     /// `svc-ctl`, two minutes at most.
     #[track_caller]
-    pub(crate) fn svc_ctl(&self, args: &[&str]) -> Outcome {
+    pub fn svc_ctl(&self, args: &[&str]) -> Outcome {
         run(self.tool("svc-ctl", args), Duration::from_secs(120))
     }
 
     /// One that was started before.
-    pub(crate) fn container(&self, name: &str) -> Container<'_> {
+    #[must_use]
+    pub fn container(&self, name: &str) -> Container<'_> {
         let directory = self.path(name);
         let record = Record::at(directory.join("record"));
         Container { engine: self, name: name.to_owned(), record, database: directory.join("data.db") }
@@ -128,30 +172,50 @@ impl Engine {
 
     /// Starts a container of the test bed's service and waits for its first rows.
     #[track_caller]
-    pub(crate) fn service(&self, name: &str, options: &[&str], args: &str) -> Container<'_> {
+    pub fn service(&self, name: &str, options: &[&str], args: &str) -> Container<'_> {
         let directory = self.path(name);
         std::fs::create_dir(&directory).unwrap();
         let container = self.container(name);
-        let service = program("testbed-service");
-        let at = |path: &Path| path.to_str().unwrap().to_owned();
-        let mut words = vec!["run".into(), "-d".into(), "--name".into(), name.into(), "--network=none".into()];
-        words.extend(options.iter().map(|word| (*word).to_owned()));
-        // The service is given its own paths: those of the record and the database are the same in it and here.
-        for volume in [
-            "/usr:/usr:ro".to_owned(),
-            format!("{0}:{0}:ro", at(service.parent().unwrap())),
-            format!("{0}:{0}", at(&directory)),
-        ] {
-            words.extend(["-v".to_owned(), volume]);
-        }
-        words.extend([IMAGE.to_owned(), at(&service), "--record".to_owned(), at(container.record.path())]);
-        words.extend(["--database".to_owned(), at(&container.database)]);
-        words.extend(args.split_whitespace().map(str::to_owned));
-        let mut command = Command::new("docker");
-        command.args(words).env("DOCKER_HOST", self.host());
-        run(command, QUICK).expect(0);
+        let mut service = Command::new(program("testbed-service"));
+        service.arg("--record").arg(container.record.path()).arg("--database").arg(&container.database);
+        service.args(args.split_whitespace());
+        self.run(name, options, &directory, &service);
         container.record.wait_for_commits(3, QUICK);
         container
+    }
+
+    /// Starts a container of this machine's programs that runs `service`. It is given its own paths: those below
+    /// `directory` are the same in it and here.
+    #[track_caller]
+    pub fn run(&self, name: &str, options: &[&str], directory: &Path, service: &Command) {
+        let own = |path: &Path, mode: &str| format!("{0}:{0}{mode}", path.display());
+        let mut command = Command::new("docker");
+        command.args(["run", "-d", "--name", name, "--network=none"]).args(options).args(["-v", "/usr:/usr:ro"]);
+        let programs = Path::new(service.get_program()).parent().unwrap();
+        command.args(["-v", &own(programs, ":ro"), "-v", &own(directory, ""), IMAGE]);
+        command.arg(service.get_program()).args(service.get_args()).env("DOCKER_HOST", self.host());
+        run(command, QUICK).expect(0);
+    }
+
+    /// The image of a database server that behaves as the well-known one, by `tests/testbed/server-image`.
+    #[track_caller]
+    pub fn server_image(&self, kind: &str) -> String {
+        let image = format!("svckit-{kind}:1");
+        let mut made = self.images.lock().unwrap_or_else(PoisonError::into_inner);
+        if !made.contains(&image) {
+            let archive = self.path(&format!("{kind}.tar"));
+            let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("server-image");
+            let mut command = Command::new("sh");
+            command.args(["-c", "exec \"$0\" \"$1\" >\"$2\""]).arg(script).arg(kind).arg(&archive);
+            run(command, Duration::from_secs(120)).expect(0);
+            let user = if kind == "postgres" { "USER postgres" } else { "USER root" };
+            let path = "ENV PATH=/usr/lib/postgresql/15/bin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+            let entry = "ENTRYPOINT [\"/entry\"]";
+            self.docker(["import", "-c", entry, "-c", user, "-c", path, archive.to_str().unwrap(), &image]).expect(0);
+            std::fs::remove_file(archive).unwrap();
+            made.push(image.clone());
+        }
+        image
     }
 }
 
@@ -161,7 +225,7 @@ fn with(command: &mut Command) -> Command {
 
 impl Engine {
     /// Removes its containers, ends it, and removes its data.
-    pub(crate) fn end(&self) {
+    pub fn end(&self) {
         let containers = self.docker(["ps", "-aq"]).stdout;
         for id in containers.split_whitespace() {
             self.docker(["rm", "-f", id]);
@@ -191,29 +255,34 @@ impl Drop for Engine {
 }
 
 /// A container that runs the test bed's service.
-pub(crate) struct Container<'a> {
+#[derive(Debug)]
+pub struct Container<'a> {
     engine: &'a Engine,
-    pub(crate) name: String,
-    pub(crate) record: Record,
-    pub(crate) database: PathBuf,
+    /// Its name.
+    pub name: String,
+    /// What its service did.
+    pub record: Record,
+    /// Its service's database.
+    pub database: PathBuf,
 }
 
 impl Container<'_> {
     /// A field of its description, as a template of docker's says it.
     #[track_caller]
-    pub(crate) fn field(&self, template: &str) -> String {
+    pub fn field(&self, template: &str) -> String {
         let format = format!("--format={{{{{template}}}}}");
         self.engine.docker(["inspect", &format, &self.name]).expect(0).stdout.trim().to_owned()
     }
 
     /// How often it was started.
-    pub(crate) fn starts(&self) -> usize {
+    #[must_use]
+    pub fn starts(&self) -> usize {
         self.record.starts().len()
     }
 
     /// It runs and commits, with the policy that it had, and nothing of svckit's speaks of it.
     #[track_caller]
-    pub(crate) fn assert_back(&self, starts: usize, policy: &str) {
+    pub fn assert_back(&self, starts: usize, policy: &str) {
         self.record.wait_for("it is started again", QUICK, |events| {
             events.iter().filter(|event| event.what == "start").count() == starts
         });
@@ -226,7 +295,7 @@ impl Container<'_> {
 
     /// Waits until the journal says nothing of it.
     #[track_caller]
-    pub(crate) fn wait_for_no_entry(&self) {
+    pub fn wait_for_no_entry(&self) {
         let journal = self.engine.path("state/state/journal");
         let until = Instant::now() + QUICK;
         loop {
@@ -245,7 +314,7 @@ impl Container<'_> {
 
     /// The last run ended by itself, not by SIGKILL: it says so as its last act, with its database closed.
     #[track_caller]
-    pub(crate) fn assert_ended_in_order(&self) {
+    pub fn assert_ended_in_order(&self) {
         let events = self.record.events();
         assert!(events.iter().any(|event| event.what == "end"), "{:?}", events.last());
     }
