@@ -20,6 +20,7 @@ pub mod publish;
 pub mod quiesce;
 pub mod ready;
 pub mod sqlite_locks;
+pub mod tend;
 pub mod world;
 
 pub use failure::{Failure, FailureKind};

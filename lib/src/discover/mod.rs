@@ -12,7 +12,7 @@ mod error;
 mod group;
 pub mod labels;
 mod profile;
-mod reader;
+pub(crate) mod reader;
 mod target;
 
 use std::collections::BTreeMap;

@@ -1,7 +1,7 @@
 //! A typed reader over a TOML document that remembers where everything stood. Findings are collected, so that one
 //! run tells everything that is wrong; the values that a finding concerns are read as absent.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,21 +11,21 @@ use toml::de::{DeString, DeTable, DeValue};
 use super::error::{Finding, nearest};
 
 /// The longest file that is read: a configuration, not data.
-pub(super) const FILE_LEN_MAX: u64 = 1 << 20;
+pub(crate) const FILE_LEN_MAX: u64 = 1 << 20;
 
 /// One document and what was found wrong with it.
-pub(super) struct Document<'i> {
+pub(crate) struct Document<'i> {
     text: &'i str,
     findings: RefCell<Vec<(usize, Finding)>>,
 }
 
 impl<'i> Document<'i> {
-    pub(super) fn new(text: &'i str) -> Self {
+    pub(crate) fn new(text: &'i str) -> Self {
         Self { text, findings: RefCell::default() }
     }
 
     /// The root table; `None` when the text is no TOML.
-    pub(super) fn parse(&self) -> Option<Spanned<DeTable<'i>>> {
+    pub(crate) fn parse(&self) -> Option<Spanned<DeTable<'i>>> {
         let (root, errors) = DeTable::parse_recoverable(self.text);
         for error in &errors {
             self.find(error.span().map_or(0, |span| span.start), error.message().to_owned(), None);
@@ -33,7 +33,7 @@ impl<'i> Document<'i> {
         errors.is_empty().then_some(root)
     }
 
-    pub(super) fn find(&self, at: usize, what: String, instead: Option<String>) {
+    pub(crate) fn find(&self, at: usize, what: String, instead: Option<String>) {
         let (line, column) = self.position(at);
         self.findings.borrow_mut().push((at, Finding { line, column, what, instead }));
     }
@@ -45,7 +45,7 @@ impl<'i> Document<'i> {
     }
 
     /// What was wrong, in the order of the text.
-    pub(super) fn into_findings(self) -> Vec<Finding> {
+    pub(crate) fn into_findings(self) -> Vec<Finding> {
         let mut findings = self.findings.into_inner();
         findings.sort_by_key(|(at, _)| *at);
         findings.into_iter().map(|(_, finding)| finding).collect()
@@ -53,22 +53,24 @@ impl<'i> Document<'i> {
 }
 
 /// One table, of which the keys that are read are remembered, so that [`Self::finish`] can tell the others.
-pub(super) struct Table<'d, 'i> {
+pub(crate) struct Table<'d, 'i> {
     document: &'d Document<'i>,
     table: &'d DeTable<'i>,
     /// For people: `[target.plex]`.
     name: String,
     asked: RefCell<Vec<&'static str>>,
+    /// Its keys are names that the writer chose.
+    free: Cell<bool>,
 }
 
 type Value<'i> = Spanned<DeValue<'i>>;
 
 impl<'d, 'i> Table<'d, 'i> {
-    pub(super) fn new(document: &'d Document<'i>, table: &'d DeTable<'i>, name: String) -> Self {
-        Self { document, table, name, asked: RefCell::default() }
+    pub(crate) fn new(document: &'d Document<'i>, table: &'d DeTable<'i>, name: String) -> Self {
+        Self { document, table, name, asked: RefCell::default(), free: Cell::new(false) }
     }
 
-    pub(super) fn has(&self, key: &str) -> bool {
+    pub(crate) fn has(&self, key: &str) -> bool {
         self.table.iter().any(|(k, _)| k.get_ref().as_ref() == key)
     }
 
@@ -83,12 +85,12 @@ impl<'d, 'i> Table<'d, 'i> {
     }
 
     /// Says that the value of `key` is not acceptable.
-    pub(super) fn refuse(&self, key: &'static str, why: &str, instead: Option<&str>) {
+    pub(crate) fn refuse(&self, key: &'static str, why: &str, instead: Option<&str>) {
         let at = self.get(key).map_or(0, |value| value.span().start);
         self.document.find(at, format!("{key} in {}: {why}", self.name), instead.map(str::to_owned));
     }
 
-    pub(super) fn text(&self, key: &'static str, example: &str) -> Option<String> {
+    pub(crate) fn text(&self, key: &'static str, example: &str) -> Option<String> {
         let value = self.get(key)?;
         let text = value.get_ref().as_str().map(str::to_owned);
         if text.is_none() {
@@ -107,7 +109,7 @@ impl<'d, 'i> Table<'d, 'i> {
         usable
     }
 
-    pub(super) fn path(&self, key: &'static str, example: &str) -> Option<PathBuf> {
+    pub(crate) fn path(&self, key: &'static str, example: &str) -> Option<PathBuf> {
         let path = PathBuf::from(self.text(key, example)?);
         if !path.is_absolute() {
             self.refuse(key, "a relative path means another file in each directory", Some(example));
@@ -116,7 +118,7 @@ impl<'d, 'i> Table<'d, 'i> {
         Some(path)
     }
 
-    pub(super) fn texts(&self, key: &'static str, example: &str) -> Option<Vec<String>> {
+    pub(crate) fn texts(&self, key: &'static str, example: &str) -> Option<Vec<String>> {
         let value = self.get(key)?;
         let instead = format!("{key} = [{example:?}]");
         let Some(array) = value.get_ref().as_array() else {
@@ -135,7 +137,7 @@ impl<'d, 'i> Table<'d, 'i> {
     }
 
     /// Absolute paths, or paths below a root where `relative` is allowed.
-    pub(super) fn paths(&self, key: &'static str, example: &str, relative: bool) -> Option<Vec<PathBuf>> {
+    pub(crate) fn paths(&self, key: &'static str, example: &str, relative: bool) -> Option<Vec<PathBuf>> {
         let paths: Vec<PathBuf> = self.texts(key, example)?.into_iter().map(PathBuf::from).collect();
         if !relative && let Some(bad) = paths.iter().find(|path| !path.is_absolute()) {
             let why = format!("the relative path {bad:?} means another file in each directory");
@@ -145,7 +147,7 @@ impl<'d, 'i> Table<'d, 'i> {
         Some(paths)
     }
 
-    pub(super) fn duration(&self, key: &'static str, example: &str) -> Option<Duration> {
+    pub(crate) fn duration(&self, key: &'static str, example: &str) -> Option<Duration> {
         let value = self.get(key)?;
         let instead = format!("{key} = {example:?}");
         let Some(text) = value.get_ref().as_str() else {
@@ -166,7 +168,7 @@ impl<'d, 'i> Table<'d, 'i> {
         }
     }
 
-    pub(super) fn count(&self, key: &'static str, example: u32) -> Option<u32> {
+    pub(crate) fn count(&self, key: &'static str, example: u32) -> Option<u32> {
         let value = self.get(key)?;
         let number = value.get_ref().as_integer().and_then(|n| u32::from_str_radix(n.as_str(), n.radix()).ok());
         if number.is_none() {
@@ -175,7 +177,7 @@ impl<'d, 'i> Table<'d, 'i> {
         number
     }
 
-    pub(super) fn truth(&self, key: &'static str) -> Option<bool> {
+    pub(crate) fn truth(&self, key: &'static str) -> Option<bool> {
         let value = self.get(key)?;
         let truth = value.get_ref().as_bool();
         if truth.is_none() {
@@ -185,7 +187,7 @@ impl<'d, 'i> Table<'d, 'i> {
     }
 
     /// A whole number from `-max` to `max`.
-    pub(super) fn integer(&self, key: &'static str, example: i32, max: i32) -> Option<i32> {
+    pub(crate) fn integer(&self, key: &'static str, example: i32, max: i32) -> Option<i32> {
         let value = self.get(key)?;
         let number = value.get_ref().as_integer().and_then(|n| i32::from_str_radix(n.as_str(), n.radix()).ok());
         let number = number.filter(|number| (-max..=max).contains(number));
@@ -196,7 +198,7 @@ impl<'d, 'i> Table<'d, 'i> {
     }
 
     /// One of the words.
-    pub(super) fn word<T: Copy>(&self, key: &'static str, words: &[(&str, T)]) -> Option<T> {
+    pub(crate) fn word<T: Copy>(&self, key: &'static str, words: &[(&str, T)]) -> Option<T> {
         let first = words.first().map_or("", |(word, _)| word);
         let text = self.text(key, first)?;
         let found = words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
@@ -207,7 +209,7 @@ impl<'d, 'i> Table<'d, 'i> {
         found
     }
 
-    pub(super) fn table(&self, key: &'static str, example: &str) -> Option<Table<'d, 'i>> {
+    pub(crate) fn table(&self, key: &'static str, example: &str) -> Option<Table<'d, 'i>> {
         let value = self.get(key)?;
         let Some(table) = value.get_ref().as_table() else {
             self.wrong(key, value, "a table", example);
@@ -217,7 +219,7 @@ impl<'d, 'i> Table<'d, 'i> {
     }
 
     /// The tables of an array of tables.
-    pub(super) fn tables(&self, key: &'static str, example: &str) -> Vec<Table<'d, 'i>> {
+    pub(crate) fn tables(&self, key: &'static str, example: &str) -> Vec<Table<'d, 'i>> {
         let Some(value) = self.get(key) else { return Vec::new() };
         let Some(array) = value.get_ref().as_array() else {
             self.wrong(key, value, "an array of tables", example);
@@ -234,7 +236,7 @@ impl<'d, 'i> Table<'d, 'i> {
     }
 
     /// The named tables below `[key.NAME]`, with their names and where these stand.
-    pub(super) fn named(&self, key: &'static str) -> Vec<(String, usize, Table<'d, 'i>)> {
+    pub(crate) fn named(&self, key: &'static str) -> Vec<(String, usize, Table<'d, 'i>)> {
         let Some(value) = self.get(key) else { return Vec::new() };
         let example = format!("[{key}.NAME]");
         let Some(table) = value.get_ref().as_table() else {
@@ -254,9 +256,33 @@ impl<'d, 'i> Table<'d, 'i> {
         named
     }
 
+    /// All of its keys, whatever they are called, each of which is a string.
+    pub(crate) fn all_texts(&self, example: &str) -> Vec<(String, String)> {
+        let mut texts = Vec::new();
+        for (key, value) in self.table.iter() {
+            let name = key.get_ref().as_ref();
+            match value.get_ref().as_str() {
+                Some(text) if self.usable(name, value, text) => texts.push((name.to_owned(), text.to_owned())),
+                Some(_) => {}
+                None => self.wrong(name, value, "a string", &format!("{name} = {example:?}")),
+            }
+        }
+        self.free.set(true);
+        texts
+    }
+
+    /// Says that a key itself is not acceptable.
+    pub(crate) fn refuse_named(&self, key: &str, why: &str, instead: Option<&str>) {
+        let at = self.table.iter().find(|(k, _)| k.get_ref().as_ref() == key).map_or(0, |(k, _)| start(k));
+        self.document.find(at, format!("{key} in {}: {why}", self.name), instead.map(str::to_owned));
+    }
+
     /// Tells every key that nobody asked for.
-    pub(super) fn finish(self) {
+    pub(crate) fn finish(self) {
         let asked = self.asked.borrow();
+        if self.free.get() {
+            return;
+        }
         for (key, _) in self.table.iter() {
             let name = key.get_ref().as_ref();
             if asked.contains(&name) {

@@ -1,0 +1,25 @@
+//! Rules: what is expired in a SQLite database of a service, what belongs to it, and a task that removes it.
+//!
+//! The service runs meanwhile. So:
+//! - Reads come in slices, writes in short transactions; behind one that had to wait, the pause is longer.
+//! - Nothing is checkpointed and no schema is changed; a connection that is the last leaves the log as it is.
+//! - Each item is looked at again in the transaction that removes it, in a savepoint of its own, with foreign keys enforced.
+//! - A database that was replaced, or whose schema changed, is opened and checked anew before the next unit.
+//! - No transaction spans two files. With a rollback journal SQLite ties them by a super-journal, which a service in a
+//!   mount namespace of its own may not find: it would keep a half-written database for a whole one
+//!   (atomiccommit.html, 5). Summaries go through an outbox instead, see `outbox`.
+
+mod check;
+mod config;
+mod connection;
+mod key;
+mod outbox;
+mod task;
+
+#[cfg(test)]
+mod tests;
+
+pub use check::{Advice, Checked, RuleError};
+pub use config::{Belonging, Heartbeat, OfService, Rule, Summary, TendConfig};
+pub use key::Key;
+pub use task::RuleTask;

@@ -1,0 +1,332 @@
+//! The task of a rule.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use rusqlite::types::Value;
+use rusqlite::{Connection, Statement, Transaction, TransactionBehavior};
+
+use super::check::{Checked, RuleError};
+use super::config::Rule;
+use super::connection::{Bound, Opened, blame, quoted};
+use super::key::Key;
+use super::outbox::{Made, Outbox};
+use crate::tend::{Control, Task, TaskError, Unit};
+
+/// Rows of one look: short enough that a writer beside us hardly waits for its end.
+const SLICE: usize = 2_000;
+/// Who has to wait longer than this for the turn to write is not alone.
+const CROWDED: Duration = Duration::from_millis(5);
+/// The longest pause that is made for others, beyond the usual one.
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// Removes what a rule calls expired.
+#[derive(Debug)]
+pub struct RuleTask {
+    rule: Rule,
+    state: PathBuf,
+    bound: Bound,
+    control: Option<Control>,
+    opened: Option<(Opened, Checked)>,
+}
+
+impl RuleTask {
+    /// The task of a rule, which keeps its outbox in the directory of the [`crate::tend::State`].
+    #[must_use]
+    pub fn new(rule: Rule, state: &Path) -> Self {
+        Self { rule, state: state.to_owned(), bound: Bound::default(), control: None, opened: None }
+    }
+
+    /// The rows that would go at `now`, by table, in the order of deletion; the last is that of the items. Nothing changes.
+    ///
+    /// # Errors
+    /// When the rule does not fit, or the database can't be read.
+    pub fn preview(&mut self, now: Timestamp) -> Result<Vec<(String, u64)>, TaskError> {
+        let mut counts: Vec<(String, u64)> = Vec::new();
+        let mut after: Option<String> = None;
+        loop {
+            let items = self.due(now, after.as_deref(), SLICE)?;
+            let database = self.rule.database.clone();
+            let (opened, checked) = self.ready()?;
+            if counts.is_empty() {
+                counts = checked.deletes.iter().map(|(table, _)| (table.clone(), 0)).collect();
+            }
+            let Some(last) = items.last() else { return Ok(counts) };
+            for item in &items {
+                let key = key_of(item)?;
+                for ((table, condition), (_, count)) in checked.deletes.iter().zip(&mut counts) {
+                    let sql = format!("SELECT count(*) FROM {} WHERE {condition}", quoted(table));
+                    let rows: i64 = run(&opened.connection, &sql, now, Some(&key), |statement| {
+                        statement.raw_query().next()?.map_or(Ok(0), |row| row.get(0))
+                    })
+                    .map_err(|error| blame(&error, &database))?;
+                    *count += u64::try_from(rows).unwrap_or(0);
+                }
+            }
+            after = Some(last.clone());
+        }
+    }
+
+    /// The figures of the rule, each on its own.
+    pub fn figures(&mut self, now: Timestamp) -> Vec<(String, Result<f64, TaskError>)> {
+        let rule = self.rule.clone();
+        let opened = Opened::open(&rule.database, None);
+        let one = |sql: &str| -> Result<f64, TaskError> {
+            let opened = opened.as_ref().map_err(Clone::clone)?;
+            let number = run(&opened.connection, sql, now, None, |statement| {
+                statement.raw_query().next()?.map_or(Ok(None), |row| row.get::<_, Option<f64>>(0))
+            });
+            let number = number.map_err(|error| blame(&error, &rule.database))?;
+            number.ok_or_else(|| TaskError::Unavailable("the query has no number".to_owned()))
+        };
+        rule.figures.iter().map(|(name, sql)| (name.clone(), one(sql))).collect()
+    }
+
+    /// Summaries that are still on their way.
+    ///
+    /// # Errors
+    /// When our own state can't be read.
+    pub fn outbox_len(&self) -> Result<u64, TaskError> {
+        if self.rule.summaries.is_empty() {
+            return Ok(0);
+        }
+        let outbox = Outbox::open(&self.state, &self.rule.name)?;
+        outbox.len().map_err(|error| TaskError::Unavailable(error.to_string()))
+    }
+
+    /// The database, opened and checked: anew where it was replaced, or where its schema changed.
+    fn ready(&mut self) -> Result<(&mut Opened, &Checked), TaskError> {
+        if let Some((opened, checked)) = &self.opened {
+            let changed = opened.is_replaced() || opened.schema_version()? != checked.schema_version;
+            if changed {
+                tracing::info!(rule = self.rule.name, "the database was replaced, or its schema changed: it is checked again");
+                self.opened = None;
+            }
+        }
+        if self.opened.is_none() {
+            let opened = Opened::open(&self.rule.database, Some(&self.bound))?;
+            let checked = Checked::of(&self.rule, &opened).map_err(|error| match error {
+                RuleError::Unavailable { .. } => TaskError::Unavailable(error.to_string()),
+                RuleError::Unfit { .. } => TaskError::Broken(error.to_string()),
+            })?;
+            self.opened = Some((opened, checked));
+        }
+        match &mut self.opened {
+            Some((opened, checked)) => Ok((opened, checked)),
+            None => Err(TaskError::Unavailable("the database was closed".to_owned())),
+        }
+    }
+
+    /// What an earlier run left in the outbox, and what is on its way. It keeps nobody from being pruned.
+    fn forward(&mut self) {
+        if self.rule.summaries.is_empty() {
+            return;
+        }
+        let sent = Outbox::open(&self.state, &self.rule.name).and_then(|mut outbox| {
+            let rule = self.rule.clone();
+            let (opened, _) = self.ready()?;
+            let sql = format!("SELECT 1 FROM {} WHERE {} = :key", quoted(&rule.table), quoted(&rule.key));
+            outbox.settle(|item| {
+                let found = run(&opened.connection, &sql, Timestamp::UNIX_EPOCH, Some(&key_of(item)?), |statement| {
+                    statement.raw_query().next().map(|row| row.is_some())
+                });
+                found.map_err(|error| blame(&error, &rule.database))
+            })?;
+            outbox.send(&rule)
+        });
+        match sent {
+            Ok(0) => {}
+            Ok(rows) => tracing::debug!(rule = self.rule.name, rows, "summaries were sent"),
+            Err(error) => tracing::warn!(rule = self.rule.name, %error, "summaries stay in the outbox"),
+        }
+    }
+
+    fn unit(&mut self, unit: &mut Unit<'_>) -> Result<(), TaskError> {
+        let (rule, state) = (self.rule.clone(), self.state.clone());
+        let of_database = |error: &rusqlite::Error| not_of_an_item(blame(error, &rule.database));
+        let (opened, checked) = self.ready()?;
+        let checked = checked.clone();
+        let (now, asked) = (unit.now(), Instant::now());
+        let mut transaction = opened
+            .connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .map_err(|error| of_database(&error))?;
+        if asked.elapsed() > CROWDED {
+            unit.control().ask_for_pause((asked.elapsed() * 4).min(PAUSE_MAX));
+        }
+        let (mut made, mut changed, mut interrupted) = (Vec::new(), false, None);
+        let each = unit.each(|item| {
+            // An interrupted statement takes the whole transaction back (sqlite3_interrupt); nothing may follow on its own.
+            if transaction.is_autocommit() {
+                return Err(TaskError::Unavailable("the transaction was taken back".to_owned()));
+            }
+            let removed = remove(&rule, &checked, &mut transaction, item, now);
+            if transaction.is_autocommit() {
+                interrupted = Some(removed.as_ref().err().map(ToString::to_string).unwrap_or_default());
+            }
+            made.extend(removed?);
+            changed = true;
+            Ok(())
+        });
+        if let Some(reason) = interrupted {
+            return Err(TaskError::Item(reason));
+        }
+        each?;
+        if let Some(heartbeat) = checked.heartbeat.as_ref().filter(|_| changed) {
+            run(&transaction, heartbeat, now, None, |statement| statement.raw_execute())
+                .map_err(|error| of_database(&error))?;
+        }
+        if made.is_empty() {
+            return transaction.commit().map_err(|error| blame(&error, &rule.database));
+        }
+        let mut outbox = Outbox::open(&state, &rule.name)?;
+        let numbers = outbox.put(&made)?;
+        if let Err(error) = transaction.commit() {
+            if let Err(error) = outbox.take_back(&numbers) {
+                tracing::warn!(rule = rule.name, %error, "summaries of what was not removed are left: the next pass decides");
+            }
+            return Err(blame(&error, &rule.database));
+        }
+        if let Err(error) = outbox.count(&numbers) {
+            tracing::warn!(rule = rule.name, %error, "summaries are left undecided: the next pass decides");
+        }
+        Ok(())
+    }
+}
+
+impl Task for RuleTask {
+    fn begin(&mut self, control: &Control) {
+        self.bound.set(control);
+        self.control = Some(control.clone());
+        self.forward();
+    }
+
+    fn due(&mut self, now: Timestamp, after: Option<&str>, limit: usize) -> Result<Vec<String>, TaskError> {
+        let mut after = after.map(key_of).transpose()?;
+        let mut items = Vec::new();
+        loop {
+            let database = self.rule.database.clone();
+            let (opened, checked) = self.ready()?;
+            let sql = if after.is_some() { &checked.next_slice } else { &checked.first_slice };
+            let (last, full) = run(&opened.connection, sql, now, after.as_ref(), |statement| {
+                let mut rows = statement.raw_query();
+                let (mut last, mut seen) = (None, 0);
+                while items.len() < limit && let Some(row) = rows.next()? {
+                    seen += 1;
+                    let Some(key) = Key::from_value(row.get_ref(0)?) else { continue };
+                    if row.get(1)? {
+                        items.push(key.item());
+                    }
+                    last = Some(key);
+                }
+                Ok((last, seen == SLICE))
+            })
+            .map_err(|error| not_of_an_item(blame(&error, &database)))?;
+            if !items.is_empty() || !full {
+                if items.is_empty() {
+                    self.forward();
+                }
+                return Ok(items);
+            }
+            if let Some(control) = &self.control {
+                control.note_progress();
+                if control.pass_is_over() {
+                    return Err(TaskError::Unavailable("the time of the pass was over before anything due was found".into()));
+                }
+            }
+            after = last;
+        }
+    }
+
+    fn work(&mut self, unit: &mut Unit<'_>) -> Result<(), TaskError> {
+        let result = self.unit(unit);
+        if result.is_err() {
+            // Whatever state the connection is in: the next unit begins with one of its own.
+            self.opened = None;
+        }
+        result
+    }
+}
+
+/// Removes an item with all that belongs to it, in a savepoint: all of it or nothing. The answer is its summaries.
+fn remove(
+    rule: &Rule,
+    checked: &Checked,
+    transaction: &mut Transaction<'_>,
+    item: &str,
+    now: Timestamp,
+) -> Result<Vec<Made>, TaskError> {
+    let wrong = |error: rusqlite::Error| blame(&error, &rule.database);
+    let key = key_of(item)?;
+    let savepoint = transaction.savepoint().map_err(wrong)?;
+    let due = run(&savepoint, &checked.is_due, now, Some(&key), |statement| {
+        statement.raw_query().next().map(|row| row.is_some())
+    });
+    if !due.map_err(wrong)? {
+        // The service has used it since, or removed it.
+        return Ok(Vec::new());
+    }
+    let mut made = Vec::new();
+    for (number, (summary, columns)) in rule.summaries.iter().zip(&checked.columns).enumerate() {
+        let rows = run(&savepoint, &summary.select, now, Some(&key), |statement| {
+            let mut rows = statement.raw_query();
+            let mut all: Vec<Vec<Value>> = Vec::new();
+            while let Some(row) = rows.next()? {
+                all.push((0..columns.len()).map(|column| row.get(column)).collect::<rusqlite::Result<_>>()?);
+            }
+            Ok(all)
+        });
+        for row in rows.map_err(wrong)? {
+            let lacks = |required: &&String| {
+                columns.iter().position(|column| column == *required).is_some_and(|at| row[at] == Value::Null)
+            };
+            if let Some(required) = summary.required.iter().find(lacks) {
+                return Err(TaskError::Item(format!("it can't be summed up for {}: it has no {required}", summary.table)));
+            }
+            made.push(Made { item: item.to_owned(), summary: number, columns: columns.clone(), row });
+        }
+    }
+    let mut last = 0;
+    for (table, condition) in &checked.deletes {
+        let sql = format!("DELETE FROM {} WHERE {condition}", quoted(table));
+        last = run(&savepoint, &sql, now, Some(&key), |statement| statement.raw_execute()).map_err(wrong)?;
+    }
+    if last != 1 {
+        return Err(TaskError::Item(format!("{last} rows of {} would have gone, not one", rule.table)));
+    }
+    savepoint.commit().map_err(wrong)?;
+    Ok(made)
+}
+
+/// Prepares a statement and binds those of our parameters that it has.
+fn run<T>(
+    connection: &Connection,
+    sql: &str,
+    now: Timestamp,
+    key: Option<&Key>,
+    with: impl FnOnce(&mut Statement<'_>) -> rusqlite::Result<T>,
+) -> rusqlite::Result<T> {
+    let mut statement = connection.prepare_cached(sql)?;
+    let limit = i64::try_from(SLICE).unwrap_or(i64::MAX);
+    let numbers = [(":now", Value::Integer(now.as_second())), (":limit", Value::Integer(limit))];
+    let keys = key.into_iter().flat_map(|key| [(":key", key.value().clone()), (":after", key.value().clone())]);
+    for (name, value) in numbers.into_iter().chain(keys) {
+        if let Some(index) = statement.parameter_index(name)? {
+            statement.raw_bind_parameter(index, value)?;
+        }
+    }
+    with(&mut statement)
+}
+
+fn key_of(item: &str) -> Result<Key, TaskError> {
+    Key::parse(item).ok_or_else(|| TaskError::Item(format!("{item:?} is no key")))
+}
+
+/// What happens outside of any item is no item's fault.
+fn not_of_an_item(error: TaskError) -> TaskError {
+    match error {
+        TaskError::Item(why) => TaskError::Broken(why),
+        other => other,
+    }
+}
