@@ -98,9 +98,24 @@ pub fn config_file(named: Option<&Path>) -> Option<PathBuf> {
 /// Where a configuration is looked for, in this order.
 #[must_use]
 pub fn config_candidates() -> Vec<PathBuf> {
+    candidates("svckit/svckit.toml")
+}
+
+/// The rules of maintenance that nobody named, if there are some.
+#[must_use]
+pub fn tend_config_file() -> Option<PathBuf> {
+    tend_config_candidates().into_iter().find(|path| path.exists())
+}
+
+/// Where rules of maintenance are looked for, in this order.
+#[must_use]
+pub fn tend_config_candidates() -> Vec<PathBuf> {
+    candidates("svckit/tend.toml")
+}
+
+fn candidates(name: &str) -> Vec<PathBuf> {
     let of_user = variable("XDG_CONFIG_HOME").or_else(|| home().map(|home| home.join(".config")));
-    let of_user = of_user.map(|dir| dir.join("svckit/svckit.toml"));
-    of_user.into_iter().chain(["/etc/svckit/svckit.toml".into()]).collect()
+    of_user.into_iter().chain(["/etc".into()]).map(|dir| dir.join(name)).collect()
 }
 
 /// The directory in which systemd hands credentials to a service of its own (systemd.exec(5)).

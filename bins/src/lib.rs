@@ -19,4 +19,5 @@ pub mod render;
 pub mod repair;
 pub mod service;
 pub mod signals;
+pub mod tend;
 pub mod units;

@@ -8,6 +8,7 @@ pub mod publish;
 pub mod repair;
 pub mod server;
 mod service;
+pub mod tend;
 
 use std::path::PathBuf;
 

@@ -52,7 +52,13 @@ impl Task for Simulated {
         }
         let old = |used: i64| used <= now.as_second() - AGE;
         let behind = |item: &String| after.is_none_or(|after| item.as_str() > after);
-        Ok(world.items.iter().filter(|(item, used)| old(**used) && behind(item)).map(|(item, _)| item.clone()).take(limit).collect())
+        Ok(world
+            .items
+            .iter()
+            .filter(|(item, used)| old(**used) && behind(item))
+            .map(|(item, _)| item.clone())
+            .take(limit)
+            .collect())
     }
 
     fn work(&mut self, unit: &mut Unit<'_>) -> Result<(), TaskError> {

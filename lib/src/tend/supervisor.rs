@@ -117,7 +117,8 @@ impl Supervisor {
         let timer = timerfd_create(TimerfdClockId::Realtime, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?;
         let (of_thread, wake, stop) = (Arc::clone(&shared), Arc::clone(&self.wake), self.stop.clone());
         let thread = std::thread::Builder::new().name(name).spawn(move || {
-            let mut loops = Loop { task, shared: of_thread, wake, stop, timer, clock: ClockWatch::new(SETTLE, Instants::now()) };
+            let mut loops =
+                Loop { task, shared: of_thread, wake, stop, timer, clock: ClockWatch::new(SETTLE, Instants::now()) };
             loops.run();
         })?;
         self.tasks.push((shared, thread));
@@ -141,7 +142,8 @@ impl Supervisor {
                     return;
                 }
             }
-            let until = Instant::now() + if stopping.is_some() { interval.min(Duration::from_millis(200)) } else { interval };
+            let until =
+                Instant::now() + if stopping.is_some() { interval.min(Duration::from_millis(200)) } else { interval };
             let fds = [self.wake.as_fd(), self.stop.as_fd()];
             // The request to end stays readable: from then on only the tasks wake us.
             let waited = wait::readable(if stopping.is_some() { &fds[..1] } else { &fds }, until);
@@ -159,7 +161,8 @@ impl Supervisor {
             return (name, if seen.ended { Health::Ended } else { Health::Waiting(seen.next) });
         };
         let bound = control.limits().item_time.saturating_add(GRACE);
-        let idle = control.last_progress().elapsed().min(control.item().map_or(Duration::MAX, |(_, since)| since.elapsed()));
+        let idle =
+            control.last_progress().elapsed().min(control.item().map_or(Duration::MAX, |(_, since)| since.elapsed()));
         if seen.abandoned.is_none() && idle > bound {
             let item = control.item().map(|(item, _)| item);
             tracing::error!(task = name, ?item, "nothing has moved for {idle:.0?}: the pass is given up");

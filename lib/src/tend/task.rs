@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use jiff::Timestamp;
 
 use super::control::Control;
+use crate::failure::{Failure, FailureKind};
 
 /// Why an item, a unit or a look for items failed; it decides who is blamed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -18,6 +19,16 @@ pub enum TaskError {
     /// Nothing is wrong with any item, and a person has to change something. The pass ends, and comes again.
     #[error("{0}")]
     Broken(String),
+}
+
+impl Failure for TaskError {
+    fn kind(&self) -> FailureKind {
+        FailureKind::Failed
+    }
+
+    fn is_transient(&self) -> bool {
+        matches!(self, Self::Unavailable(_))
+    }
 }
 
 /// Periodic work on items. An item is a name that is the same in each pass, and that sorts.

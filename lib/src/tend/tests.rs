@@ -51,7 +51,13 @@ impl Task for Fake {
         if let Some(error) = &things.look {
             return Err(error.clone());
         }
-        Ok(things.due.keys().filter(|item| after.is_none_or(|after| item.as_str() > after)).take(limit).cloned().collect())
+        Ok(things
+            .due
+            .keys()
+            .filter(|item| after.is_none_or(|after| item.as_str() > after))
+            .take(limit)
+            .cloned()
+            .collect())
     }
 
     fn work(&mut self, unit: &mut Unit<'_>) -> Result<(), TaskError> {
@@ -95,7 +101,8 @@ fn pass(worker: &mut Worker, second: i64) -> PassReport {
 #[test]
 fn one_poisoned_item_keeps_nobody_and_is_set_aside_in_the_end() {
     let directory = tempfile::tempdir().unwrap();
-    let fake = Fake::with([("a", Way::Fine), ("b", Way::Panics), ("c", Way::Fine), ("d", Way::Fails), ("e", Way::Fine)]);
+    let fake =
+        Fake::with([("a", Way::Fine), ("b", Way::Panics), ("c", Way::Fine), ("d", Way::Fails), ("e", Way::Fine)]);
     let mut worker = worker(directory.path(), &fake);
     let report = pass(&mut worker, 1_000);
     assert_eq!((report.done, report.failed, &report.end), (3, 2, &PassEnd::Complete));
@@ -104,7 +111,8 @@ fn one_poisoned_item_keeps_nobody_and_is_set_aside_in_the_end() {
     assert_eq!((report.done, report.failed, report.held), (0, 0, 2), "they wait for their next attempt");
     assert_eq!(pass(&mut worker, 2_000).failed, 2);
     assert_eq!(pass(&mut worker, 9_000).failed, 2);
-    let held: Vec<_> = worker.state().failing().map(|one| (one.item.clone(), one.failures, one.next, one.first)).collect();
+    let held: Vec<_> =
+        worker.state().failing().map(|one| (one.item.clone(), one.failures, one.next, one.first)).collect();
     assert_eq!(held, [("b".to_owned(), 3, None, at(1_000)), ("d".to_owned(), 3, None, at(1_000))]);
     assert!(worker.state().failing().next().unwrap().reason.contains("panicked: at b"));
     let counters = worker.state().counters();
@@ -132,7 +140,10 @@ fn a_person_releases_drops_and_removes_what_is_in_quarantine() {
     assert_eq!((report.failed, report.held), (2, 0));
     assert_eq!(failing(&worker), [("a".to_owned(), 4), ("b".to_owned(), 1)], "once more; anew; gone");
     assert_eq!(State::all(path).unwrap()[0].failing().count(), 2);
-    assert!(matches!(State::release(path, "fake", "b"), Err(StateError::NotThere { .. })), "it waits, and is not in quarantine");
+    assert!(
+        matches!(State::release(path, "fake", "b"), Err(StateError::NotThere { .. })),
+        "it waits, and is not in quarantine"
+    );
 }
 
 #[test]
@@ -152,7 +163,11 @@ fn what_is_no_items_fault_blames_none() {
     things.due.insert("b".to_owned(), Way::Fine);
     drop(things);
     assert!(matches!(pass(&mut worker, 1_002).end, PassEnd::Unavailable(_)));
-    assert_eq!((pass(&mut worker, 1_003).done, worker.state().counters().done), (2, 2), "counted when it was committed");
+    assert_eq!(
+        (pass(&mut worker, 1_003).done, worker.state().counters().done),
+        (2, 2),
+        "counted when it was committed"
+    );
     assert_eq!((worker.state().times().success, worker.state().last_error()), (Some(at(1_003)), None));
 }
 

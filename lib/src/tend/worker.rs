@@ -144,7 +144,11 @@ impl Worker {
         let mut wrapped = begun_at.is_none();
         loop {
             if control.pass_is_over() {
-                return if control.is_stopping() || !control.is_overdue() { PassEnd::Bounded } else { PassEnd::Abandoned };
+                return if control.is_stopping() || !control.is_overdue() {
+                    PassEnd::Bounded
+                } else {
+                    PassEnd::Abandoned
+                };
             }
             if report.done + report.failed >= self.policy.limits.pass_items {
                 return PassEnd::Bounded;
@@ -155,7 +159,9 @@ impl Worker {
             };
             control.note_progress();
             if items.first().is_some_and(|first| self.state.cursor.as_ref().is_some_and(|cursor| first <= cursor)) {
-                return PassEnd::Broken("the task names items that lie before the place where it was asked to go on".into());
+                return PassEnd::Broken(
+                    "the task names items that lie before the place where it was asked to go on".into(),
+                );
             }
             let Some(last) = items.last().cloned() else {
                 self.forget_the_unmet();
@@ -220,7 +226,12 @@ impl Worker {
         Ok(())
     }
 
-    fn work(&mut self, items: Vec<String>, now: Timestamp, control: &Control) -> Result<Vec<(String, Dealt)>, TaskError> {
+    fn work(
+        &mut self,
+        items: Vec<String>,
+        now: Timestamp,
+        control: &Control,
+    ) -> Result<Vec<(String, Dealt)>, TaskError> {
         let mut unit = Unit::new(items, now, control);
         let task = &mut self.task;
         match catch_unwind(AssertUnwindSafe(|| task.work(&mut unit))) {
@@ -237,12 +248,7 @@ impl Worker {
     }
 
     /// Remembers what became of items, after their commit.
-    fn account(
-        &mut self,
-        dealt: Vec<(String, Dealt)>,
-        now: Timestamp,
-        report: &mut PassReport,
-    ) -> Result<(), PassEnd> {
+    fn account(&mut self, dealt: Vec<(String, Dealt)>, now: Timestamp, report: &mut PassReport) -> Result<(), PassEnd> {
         for (item, what) in dealt {
             match what {
                 Dealt::Done => {

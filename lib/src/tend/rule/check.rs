@@ -96,7 +96,8 @@ impl Checked {
         let unavailable = |why: String| RuleError::Unavailable { rule: rule.name.clone(), why };
         let schema_version = opened.schema_version().map_err(|error| unavailable(error.to_string()))?;
         let mut check = Check { rule, db: &opened.connection, findings: Vec::new(), advice: Vec::new() };
-        let checked = check.all(schema_version).map_err(|error| unavailable(blame(&error, &rule.database).to_string()))?;
+        let checked =
+            check.all(schema_version).map_err(|error| unavailable(blame(&error, &rule.database).to_string()))?;
         let findings = check.findings;
         match checked.filter(|_| findings.is_empty()) {
             Some(checked) => Ok(checked),
@@ -138,7 +139,8 @@ impl Check<'_> {
             return Ok(None);
         }
         let expired = &rule.expired;
-        self.reads(&format!("SELECT ({expired}) FROM {table}"), "expired", &[":now"]);
+        let times: &[&str] = if rule.port.is_some() { &[":now", ":connected_since"] } else { &[":now"] };
+        self.reads(&format!("SELECT ({expired}) FROM {table}"), "expired", times);
         if !self.is_unique()? {
             self.find(format!("{}.{} may have equal values: it can't name a row", rule.table, rule.key));
         }
@@ -154,12 +156,16 @@ impl Check<'_> {
             return Ok(None);
         }
         if self.plan(&next_slice)?.iter().any(|step| step.contains("TEMP B-TREE")) {
-            self.find(format!("{}.{} has no index in binary order: each look would sort the table", rule.table, rule.key));
+            self.find(format!(
+                "{}.{} has no index in binary order: each look would sort the table",
+                rule.table, rule.key
+            ));
         }
         let deletes = self.deletes()?;
-        let heartbeat = rule.heartbeat.as_ref().map(|beat| {
-            format!("UPDATE {} SET {} = CAST(:now AS INTEGER)", quoted(&beat.table), quoted(&beat.column))
-        });
+        let heartbeat = rule
+            .heartbeat
+            .as_ref()
+            .map(|beat| format!("UPDATE {} SET {} = CAST(:now AS INTEGER)", quoted(&beat.table), quoted(&beat.column)));
         if let Some(statement) = &heartbeat {
             self.prepares(statement, "the heartbeat");
         }
@@ -259,15 +265,17 @@ impl Check<'_> {
     fn references(&self) -> rusqlite::Result<Vec<Reference>> {
         let mut references: Vec<Reference> = Vec::new();
         for child in self.tables()? {
-            let mut statement = self
-                .db
-                .prepare("SELECT id, \"table\", \"from\", \"to\", on_delete FROM pragma_foreign_key_list(?1) ORDER BY id, seq")?;
+            let mut statement = self.db.prepare(
+                "SELECT id, \"table\", \"from\", \"to\", on_delete FROM pragma_foreign_key_list(?1) ORDER BY id, seq",
+            )?;
             let mut rows = statement.query([&child])?;
             let mut last = None;
             while let Some(row) = rows.next()? {
                 let (id, parent, from, to): (i64, String, String, Option<String>) =
                     (row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?);
-                if last == Some(id) && let Some(reference) = references.last_mut() {
+                if last == Some(id)
+                    && let Some(reference) = references.last_mut()
+                {
                     reference.columns.push((from, to));
                 } else {
                     let (child, columns) = (child.clone(), vec![(from, to)]);

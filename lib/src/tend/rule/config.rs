@@ -10,6 +10,8 @@
 //! table = "mailboxes"
 //! key = "id"                         # a column without two equal values, and with an index
 //! expired = "updated <= :now - 660"  # of a row of the table; :now is in seconds since 1970
+//! port = 8080                        # the service's, on this machine: then `expired` may say :connected_since, a time before
+//!                                    # which nobody was connected who is connected now
 //! follow = true                      # rows that refer to an item by foreign keys go with it
 //! retries = 5                        # so many failures, and an item is set aside
 //! batch = { items = 200, time = "20ms", pause = "20ms" }
@@ -94,6 +96,8 @@ pub struct Rule {
     pub database: PathBuf,
     /// Its service.
     pub service: OfService,
+    /// The port of this machine on which the service listens.
+    pub port: Option<u16>,
     /// Further locks.
     pub locks: Vec<String>,
     /// When passes begin.
@@ -192,9 +196,20 @@ fn read_rule(name: &str, table: &Table<'_, '_>) -> Option<Rule> {
         container: table.text("container", "notes"),
         pid_file: table.path("pid-file", "/run/notes.pid"),
     };
-    let several = [service.unit.is_some(), service.user_unit.is_some(), service.container.is_some(), service.pid_file.is_some()];
+    let several =
+        [service.unit.is_some(), service.user_unit.is_some(), service.container.is_some(), service.pid_file.is_some()];
     if several.into_iter().filter(|one| *one).count() > 1 {
         table.refuse("unit", "a database has one service: unit, user-unit, container or pid-file", None);
+    }
+    let port = table.count("port", 8080).and_then(|port| {
+        let port = u16::try_from(port).ok().filter(|port| *port > 0);
+        if port.is_none() {
+            table.refuse("port", "a port is from 1 to 65535", Some("port = 8080"));
+        }
+        port
+    });
+    if port.is_some() && service.container.is_some() {
+        table.refuse("port", "who is connected to a container can't be seen from here", None);
     }
     let locks = table.texts("locks", "mirror").unwrap_or_default();
     let schedule = read_schedule(table);
@@ -209,18 +224,22 @@ fn read_rule(name: &str, table: &Table<'_, '_>) -> Option<Rule> {
         Some(Belonging { table: of?, condition: condition? })
     });
     let also = also.collect();
-    let heartbeat = table.table("heartbeat", "heartbeat = { table = \"state\", column = \"updated\" }").and_then(|beat| {
-        let (of, column) = (needed(&beat, "table", "state"), needed(&beat, "column", "updated"));
-        beat.finish();
-        Some(Heartbeat { table: of?, column: column? })
-    });
-    let summaries = table.tables("summary", "[[rule.NAME.summary]]").into_iter().filter_map(|summary| read_summary(summary));
+    let heartbeat =
+        table.table("heartbeat", "heartbeat = { table = \"state\", column = \"updated\" }").and_then(|beat| {
+            let (of, column) = (needed(&beat, "table", "state"), needed(&beat, "column", "updated"));
+            beat.finish();
+            Some(Heartbeat { table: of?, column: column? })
+        });
+    let summaries =
+        table.tables("summary", "[[rule.NAME.summary]]").into_iter().filter_map(|summary| read_summary(summary));
     let summaries = summaries.collect();
-    let figures = table.table("figures", "[rule.NAME.figures]").map(|figures| read_figures(figures)).unwrap_or_default();
+    let figures =
+        table.table("figures", "[rule.NAME.figures]").map(|figures| read_figures(figures)).unwrap_or_default();
     Some(Rule {
         name: name.to_owned(),
         database: database?,
         service,
+        port,
         locks,
         schedule: schedule?,
         policy,
@@ -240,7 +259,8 @@ fn read_summary(table: Table<'_, '_>) -> Option<Summary> {
         table.refuse("database", "it is missing", Some("database = \"/var/lib/notes/usage.db\""));
     }
     let database = table.path("database", "/var/lib/notes/usage.db");
-    let (into, select) = (needed(&table, "table", "usage"), needed(&table, "select", "SELECT kind FROM notes WHERE id = :key"));
+    let (into, select) =
+        (needed(&table, "table", "usage"), needed(&table, "select", "SELECT kind FROM notes WHERE id = :key"));
     let required = table.texts("required", "kind").unwrap_or_default();
     table.finish();
     Some(Summary { database: database?, table: into?, select: select?, required })
@@ -282,7 +302,9 @@ fn read_schedule(table: &Table<'_, '_>) -> Option<Schedule> {
         return Some(Schedule::Every { interval, jitter: jitter.unwrap_or(Duration::ZERO) });
     }
     match cron {
-        Some(text) => Schedule::cron(&text).map_err(|error| table.refuse("cron", &error.to_string(), Some("cron = \"*/10 * * * *\""))).ok(),
+        Some(text) => Schedule::cron(&text)
+            .map_err(|error| table.refuse("cron", &error.to_string(), Some("cron = \"*/10 * * * *\"")))
+            .ok(),
         None => on_demand.then_some(Schedule::OnDemand),
     }
 }
@@ -291,7 +313,8 @@ fn read_policy(table: &Table<'_, '_>) -> Policy {
     let mut policy = Policy { limits: Limits::default(), backoff: Backoff::default() };
     let limits = &mut policy.limits;
     if let Some(batch) = table.table("batch", "batch = { items = 200, time = \"20ms\" }") {
-        limits.unit_items = batch.count("items", 200).map_or(limits.unit_items, |n| usize::try_from(n.clamp(1, 10_000)).unwrap_or(1));
+        limits.unit_items =
+            batch.count("items", 200).map_or(limits.unit_items, |n| usize::try_from(n.clamp(1, 10_000)).unwrap_or(1));
         limits.unit_time = batch.duration("time", "20ms").unwrap_or(limits.unit_time);
         limits.pause = batch.duration("pause", "20ms").unwrap_or(limits.pause);
         if limits.unit_time > Duration::from_secs(2) {

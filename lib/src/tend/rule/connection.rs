@@ -40,7 +40,8 @@ pub(super) struct Opened {
 impl Opened {
     /// Opens what is there; nothing is made. With `bound`, what takes too long is interrupted.
     pub(super) fn open(path: &Path, bound: Option<&Bound>) -> Result<Self, TaskError> {
-        let away = |error: &dyn std::fmt::Display| TaskError::Unavailable(format!("can't open {}: {error}", path.display()));
+        let away =
+            |error: &dyn std::fmt::Display| TaskError::Unavailable(format!("can't open {}: {error}", path.display()));
         let file = FileId::of(path).map_err(|error| away(&error))?;
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let mut connection = Connection::open_with_flags(path, flags).map_err(|error| away(&error))?;
@@ -81,8 +82,12 @@ pub(super) fn blame(error: &rusqlite::Error, path: &Path) -> TaskError {
             TaskError::Unavailable(format!("{}: the service, or somebody else, writes into it", path.display()))
         }
         Some(
-            ErrorCode::DiskFull | ErrorCode::SystemIoFailure | ErrorCode::CannotOpen | ErrorCode::OutOfMemory
-            | ErrorCode::SchemaChanged | ErrorCode::FileLockingProtocolFailed,
+            ErrorCode::DiskFull
+            | ErrorCode::SystemIoFailure
+            | ErrorCode::CannotOpen
+            | ErrorCode::OutOfMemory
+            | ErrorCode::SchemaChanged
+            | ErrorCode::FileLockingProtocolFailed,
         ) => TaskError::Unavailable(text),
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
             TaskError::Broken(format!("{text}; look at it with `svc-repair check {}`", path.display()))

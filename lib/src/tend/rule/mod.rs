@@ -10,6 +10,7 @@
 //!   (atomiccommit.html, 5). Summaries go through an outbox instead, see `outbox`.
 
 mod check;
+mod clients;
 mod config;
 mod connection;
 mod key;

@@ -207,7 +207,12 @@ impl Outbox {
         Ok((!lying.is_empty()).then_some((behind, lying)))
     }
 
-    fn send_some(&mut self, target: &mut Opened, table: &str, lying: (Option<i64>, Vec<Lying>)) -> rusqlite::Result<()> {
+    fn send_some(
+        &mut self,
+        target: &mut Opened,
+        table: &str,
+        lying: (Option<i64>, Vec<Lying>),
+    ) -> rusqlite::Result<()> {
         let (begun, lying) = lying;
         let numbers: Vec<i64> = lying.iter().map(|one| one.id).collect();
         let transaction = target.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -217,8 +222,11 @@ impl Outbox {
             _ => false,
         };
         if !arrived {
-            let last: i64 = transaction
-                .query_row(&format!("SELECT coalesce(max(rowid), 0) FROM {}", quoted(table)), [], |row| row.get(0))?;
+            let last: i64 = transaction.query_row(
+                &format!("SELECT coalesce(max(rowid), 0) FROM {}", quoted(table)),
+                [],
+                |row| row.get(0),
+            )?;
             let own = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             for number in &numbers {
                 own.prepare_cached("UPDATE outbox SET sent_behind = ?2 WHERE id = ?1")?.execute([*number, last])?;

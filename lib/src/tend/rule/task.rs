@@ -8,6 +8,7 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, Statement, Transaction, TransactionBehavior};
 
 use super::check::{Checked, RuleError};
+use super::clients::Clients;
 use super::config::Rule;
 use super::connection::{Bound, Opened, blame, quoted};
 use super::key::Key;
@@ -29,13 +30,38 @@ pub struct RuleTask {
     bound: Bound,
     control: Option<Control>,
     opened: Option<(Opened, Checked)>,
+    clients: Option<Clients>,
+    /// The answer of the last look at the clients.
+    connected_since: Result<i64, TaskError>,
+}
+
+/// The times that a statement may name, in seconds since 1970.
+#[derive(Debug, Clone, Copy)]
+struct When {
+    now: i64,
+    connected_since: i64,
 }
 
 impl RuleTask {
     /// The task of a rule, which keeps its outbox in the directory of the [`crate::tend::State`].
     #[must_use]
     pub fn new(rule: Rule, state: &Path) -> Self {
-        Self { rule, state: state.to_owned(), bound: Bound::default(), control: None, opened: None }
+        let clients = rule.port.map(Clients::new);
+        // Nobody is known to be connected: nothing is older than that.
+        let connected_since = Ok(0);
+        let state = state.to_owned();
+        Self { rule, state, bound: Bound::default(), control: None, opened: None, clients, connected_since }
+    }
+
+    /// Looks who is connected.
+    fn look(&mut self, now: i64) {
+        if let Some(clients) = &mut self.clients {
+            self.connected_since = clients.look(now);
+        }
+    }
+
+    fn when(&self, now: Timestamp) -> Result<When, TaskError> {
+        Ok(When { now: now.as_second(), connected_since: self.connected_since.clone()? })
     }
 
     /// The rows that would go at `now`, by table, in the order of deletion; the last is that of the items. Nothing changes.
@@ -43,6 +69,8 @@ impl RuleTask {
     /// # Errors
     /// When the rule does not fit, or the database can't be read.
     pub fn preview(&mut self, now: Timestamp) -> Result<Vec<(String, u64)>, TaskError> {
+        self.look(now.as_second());
+        let when = self.when(now)?;
         let mut counts: Vec<(String, u64)> = Vec::new();
         let mut after: Option<String> = None;
         loop {
@@ -57,7 +85,7 @@ impl RuleTask {
                 let key = key_of(item)?;
                 for ((table, condition), (_, count)) in checked.deletes.iter().zip(&mut counts) {
                     let sql = format!("SELECT count(*) FROM {} WHERE {condition}", quoted(table));
-                    let rows: i64 = run(&opened.connection, &sql, now, Some(&key), |statement| {
+                    let rows: i64 = run(&opened.connection, &sql, when, Some(&key), |statement| {
                         statement.raw_query().next()?.map_or(Ok(0), |row| row.get(0))
                     })
                     .map_err(|error| blame(&error, &database))?;
@@ -74,7 +102,8 @@ impl RuleTask {
         let opened = Opened::open(&rule.database, None);
         let one = |sql: &str| -> Result<f64, TaskError> {
             let opened = opened.as_ref().map_err(Clone::clone)?;
-            let number = run(&opened.connection, sql, now, None, |statement| {
+            let when = When { now: now.as_second(), connected_since: 0 };
+            let number = run(&opened.connection, sql, when, None, |statement| {
                 statement.raw_query().next()?.map_or(Ok(None), |row| row.get::<_, Option<f64>>(0))
             });
             let number = number.map_err(|error| blame(&error, &rule.database))?;
@@ -100,7 +129,10 @@ impl RuleTask {
         if let Some((opened, checked)) = &self.opened {
             let changed = opened.is_replaced() || opened.schema_version()? != checked.schema_version;
             if changed {
-                tracing::info!(rule = self.rule.name, "the database was replaced, or its schema changed: it is checked again");
+                tracing::info!(
+                    rule = self.rule.name,
+                    "the database was replaced, or its schema changed: it is checked again"
+                );
                 self.opened = None;
             }
         }
@@ -128,7 +160,8 @@ impl RuleTask {
             let (opened, _) = self.ready()?;
             let sql = format!("SELECT 1 FROM {} WHERE {} = :key", quoted(&rule.table), quoted(&rule.key));
             outbox.settle(|item| {
-                let found = run(&opened.connection, &sql, Timestamp::UNIX_EPOCH, Some(&key_of(item)?), |statement| {
+                let never = When { now: 0, connected_since: 0 };
+                let found = run(&opened.connection, &sql, never, Some(&key_of(item)?), |statement| {
                     statement.raw_query().next().map(|row| row.is_some())
                 });
                 found.map_err(|error| blame(&error, &rule.database))
@@ -144,10 +177,11 @@ impl RuleTask {
 
     fn unit(&mut self, unit: &mut Unit<'_>) -> Result<(), TaskError> {
         let (rule, state) = (self.rule.clone(), self.state.clone());
+        let when = self.when(unit.now())?;
         let of_database = |error: &rusqlite::Error| not_of_an_item(blame(error, &rule.database));
         let (opened, checked) = self.ready()?;
         let checked = checked.clone();
-        let (now, asked) = (unit.now(), Instant::now());
+        let asked = Instant::now();
         let mut transaction = opened
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)
@@ -161,7 +195,7 @@ impl RuleTask {
             if transaction.is_autocommit() {
                 return Err(TaskError::Unavailable("the transaction was taken back".to_owned()));
             }
-            let removed = remove(&rule, &checked, &mut transaction, item, now);
+            let removed = remove(&rule, &checked, &mut transaction, item, when);
             if transaction.is_autocommit() {
                 interrupted = Some(removed.as_ref().err().map(ToString::to_string).unwrap_or_default());
             }
@@ -174,7 +208,7 @@ impl RuleTask {
         }
         each?;
         if let Some(heartbeat) = checked.heartbeat.as_ref().filter(|_| changed) {
-            run(&transaction, heartbeat, now, None, |statement| statement.raw_execute())
+            run(&transaction, heartbeat, when, None, |statement| statement.raw_execute())
                 .map_err(|error| of_database(&error))?;
         }
         if made.is_empty() {
@@ -199,20 +233,24 @@ impl Task for RuleTask {
     fn begin(&mut self, control: &Control) {
         self.bound.set(control);
         self.control = Some(control.clone());
+        self.look(Timestamp::now().as_second());
         self.forward();
     }
 
     fn due(&mut self, now: Timestamp, after: Option<&str>, limit: usize) -> Result<Vec<String>, TaskError> {
         let mut after = after.map(key_of).transpose()?;
+        let when = self.when(now)?;
         let mut items = Vec::new();
         loop {
             let database = self.rule.database.clone();
             let (opened, checked) = self.ready()?;
             let sql = if after.is_some() { &checked.next_slice } else { &checked.first_slice };
-            let (last, full) = run(&opened.connection, sql, now, after.as_ref(), |statement| {
+            let (last, full) = run(&opened.connection, sql, when, after.as_ref(), |statement| {
                 let mut rows = statement.raw_query();
                 let (mut last, mut seen) = (None, 0);
-                while items.len() < limit && let Some(row) = rows.next()? {
+                while items.len() < limit
+                    && let Some(row) = rows.next()?
+                {
                     seen += 1;
                     let Some(key) = Key::from_value(row.get_ref(0)?) else { continue };
                     if row.get(1)? {
@@ -232,7 +270,9 @@ impl Task for RuleTask {
             if let Some(control) = &self.control {
                 control.note_progress();
                 if control.pass_is_over() {
-                    return Err(TaskError::Unavailable("the time of the pass was over before anything due was found".into()));
+                    return Err(TaskError::Unavailable(
+                        "the time of the pass was over before anything due was found".into(),
+                    ));
                 }
             }
             after = last;
@@ -255,12 +295,12 @@ fn remove(
     checked: &Checked,
     transaction: &mut Transaction<'_>,
     item: &str,
-    now: Timestamp,
+    when: When,
 ) -> Result<Vec<Made>, TaskError> {
     let wrong = |error: rusqlite::Error| blame(&error, &rule.database);
     let key = key_of(item)?;
     let savepoint = transaction.savepoint().map_err(wrong)?;
-    let due = run(&savepoint, &checked.is_due, now, Some(&key), |statement| {
+    let due = run(&savepoint, &checked.is_due, when, Some(&key), |statement| {
         statement.raw_query().next().map(|row| row.is_some())
     });
     if !due.map_err(wrong)? {
@@ -269,7 +309,7 @@ fn remove(
     }
     let mut made = Vec::new();
     for (number, (summary, columns)) in rule.summaries.iter().zip(&checked.columns).enumerate() {
-        let rows = run(&savepoint, &summary.select, now, Some(&key), |statement| {
+        let rows = run(&savepoint, &summary.select, when, Some(&key), |statement| {
             let mut rows = statement.raw_query();
             let mut all: Vec<Vec<Value>> = Vec::new();
             while let Some(row) = rows.next()? {
@@ -282,7 +322,10 @@ fn remove(
                 columns.iter().position(|column| column == *required).is_some_and(|at| row[at] == Value::Null)
             };
             if let Some(required) = summary.required.iter().find(lacks) {
-                return Err(TaskError::Item(format!("it can't be summed up for {}: it has no {required}", summary.table)));
+                return Err(TaskError::Item(format!(
+                    "it can't be summed up for {}: it has no {required}",
+                    summary.table
+                )));
             }
             made.push(Made { item: item.to_owned(), summary: number, columns: columns.clone(), row });
         }
@@ -290,7 +333,7 @@ fn remove(
     let mut last = 0;
     for (table, condition) in &checked.deletes {
         let sql = format!("DELETE FROM {} WHERE {condition}", quoted(table));
-        last = run(&savepoint, &sql, now, Some(&key), |statement| statement.raw_execute()).map_err(wrong)?;
+        last = run(&savepoint, &sql, when, Some(&key), |statement| statement.raw_execute()).map_err(wrong)?;
     }
     if last != 1 {
         return Err(TaskError::Item(format!("{last} rows of {} would have gone, not one", rule.table)));
@@ -303,13 +346,14 @@ fn remove(
 fn run<T>(
     connection: &Connection,
     sql: &str,
-    now: Timestamp,
+    when: When,
     key: Option<&Key>,
     with: impl FnOnce(&mut Statement<'_>) -> rusqlite::Result<T>,
 ) -> rusqlite::Result<T> {
     let mut statement = connection.prepare_cached(sql)?;
     let limit = i64::try_from(SLICE).unwrap_or(i64::MAX);
-    let numbers = [(":now", Value::Integer(now.as_second())), (":limit", Value::Integer(limit))];
+    let integers = [(":now", when.now), (":connected_since", when.connected_since), (":limit", limit)];
+    let numbers = integers.map(|(name, number)| (name, Value::Integer(number)));
     let keys = key.into_iter().flat_map(|key| [(":key", key.value().clone()), (":after", key.value().clone())]);
     for (name, value) in numbers.into_iter().chain(keys) {
         if let Some(index) = statement.parameter_index(name)? {

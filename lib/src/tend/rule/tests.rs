@@ -30,7 +30,11 @@ impl Bed {
         let bed = Self { directory: tempfile::tempdir().unwrap() };
         bed.db().execute_batch(CHANNEL).unwrap();
         let usage = Connection::open(bed.path("usage.db")).unwrap();
-        usage.execute_batch("CREATE TABLE mailboxes(app_id VARCHAR, started INTEGER, total_time INTEGER, result VARCHAR)").unwrap();
+        usage
+            .execute_batch(
+                "CREATE TABLE mailboxes(app_id VARCHAR, started INTEGER, total_time INTEGER, result VARCHAR)",
+            )
+            .unwrap();
         bed
     }
 
@@ -145,7 +149,8 @@ fn what_is_expired_goes_with_all_that_belongs_to_it_and_the_rest_stays() {
     }
     let report = bed.pass();
     assert_eq!((report.done, report.failed, report.end), (20, 0, PassEnd::Complete));
-    let left = ["mailboxes", "nameplates", "nameplate_sides", "mailbox_sides", "messages"].map(|table| bed.count(table));
+    let left =
+        ["mailboxes", "nameplates", "nameplate_sides", "mailbox_sides", "messages"].map(|table| bed.count(table));
     assert_eq!(left, [20, 20, 40, 40, 40]);
     assert_eq!(bed.count("mailboxes WHERE id LIKE 'old%'"), 0);
     assert_eq!(bed.sums(), 20, "each is summed up once");
@@ -164,7 +169,8 @@ fn one_that_can_not_be_summed_up_stays_whole_and_the_others_go() {
     bed.db().execute("DELETE FROM mailbox_sides WHERE mailbox_id = 'poison'", []).unwrap();
     let report = bed.pass();
     assert_eq!((report.done, report.failed), (2, 1));
-    let left = ["mailboxes", "nameplates", "nameplate_sides", "mailbox_sides", "messages"].map(|table| bed.count(table));
+    let left =
+        ["mailboxes", "nameplates", "nameplate_sides", "mailbox_sides", "messages"].map(|table| bed.count(table));
     assert_eq!((left, bed.sums()), ([1, 1, 2, 0, 2], 2));
     let state = State::all(&bed.state()).unwrap().remove(0);
     let failing = state.failing().next().unwrap();
@@ -338,6 +344,27 @@ fn nothing_is_checkpointed_and_the_log_stays_as_it_is() {
 }
 
 #[test]
+fn what_a_client_may_still_listen_to_stays() {
+    let bed = Bed::new();
+    bed.mailbox("a", 700);
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let rule = bed.rule().clone_with(|rule| {
+        rule.figures.clear();
+        rule.expired.push_str(" AND updated < :connected_since");
+    });
+    assert!(unfit(&rule).contains(":connected_since"), "it needs a port");
+    let rule = rule.clone_with(|rule| rule.port = Some(port));
+    let client = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+    let server = listener.accept().unwrap();
+    assert_eq!(pass(&mut bed.worker(&rule)).done, 0, "a client is connected, nobody knows for how long");
+    drop((client, server));
+    assert_eq!(pass(&mut bed.worker(&rule)).done, 1);
+    drop(listener);
+    assert!(matches!(pass(&mut bed.worker(&rule)).end, PassEnd::Unavailable(_)));
+}
+
+#[test]
 fn figures_stand_each_on_their_own() {
     let bed = Bed::new();
     bed.mailbox("a", 1);
@@ -399,7 +426,9 @@ fn a_summary_counts_once_wherever_it_was_interrupted() {
 
 #[test]
 fn a_configuration_that_is_wrong_is_told_line_by_line() {
-    let wrong = |text: &str| TendConfig::parse(text).unwrap_err().iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+    let wrong = |text: &str| {
+        TendConfig::parse(text).unwrap_err().iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    };
     assert!(wrong("").contains("no rule"));
     assert!(wrong("[rule.a").contains("1:"));
     let why = wrong("[rule.a]\ndatabase = \"x.db\"\nevry = \"1m\"\n");
@@ -413,6 +442,8 @@ fn a_configuration_that_is_wrong_is_told_line_by_line() {
         ("every = \"10m\"", "cron = \"0 0 30 2 *\"", "never comes\0never"),
         ("every = \"10m\"", "every = \"10ms\"", "shorter than a second"),
         ("every = \"10m\"", "every = \"10m\"\nunit = \"a.service\"\ncontainer = \"a\"", "one service"),
+        ("every = \"10m\"", "every = \"10m\"\nport = 70000", "65535"),
+        ("every = \"10m\"", "every = \"10m\"\nport = 70\ncontainer = \"a\"", "can't be seen"),
         ("pause = \"0s\"", "time = \"1h\"", "2 s at most"),
         ("[rule.mailboxes.figures]", "[rule.mailboxes.figures]\n\"Bad Name\" = \"SELECT 1\"", "lower-case"),
     ];
@@ -438,12 +469,19 @@ impl Rule {
 
 #[test]
 fn keys_of_every_kind_are_pruned_in_their_order() {
-    for (kind, values) in [("INTEGER PRIMARY KEY", "(-5), (3), (1000000)"), ("TEXT PRIMARY KEY", "('a'), ('ä'), (' ')"), ("BLOB UNIQUE", "(x'00'), (x'ff'), (x'')")] {
+    for (kind, values) in [
+        ("INTEGER PRIMARY KEY", "(-5), (3), (1000000)"),
+        ("TEXT PRIMARY KEY", "('a'), ('ä'), (' ')"),
+        ("BLOB UNIQUE", "(x'00'), (x'ff'), (x'')"),
+    ] {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a.db");
         let db = Connection::open(&path).unwrap();
         db.execute_batch(&format!("CREATE TABLE t(k {kind}); INSERT INTO t VALUES {values}")).unwrap();
-        let text = format!("[rule.r]\ndatabase = \"{}\"\non-demand = true\ntable = \"t\"\nkey = \"k\"\nexpired = \"1\"\n", path.display());
+        let text = format!(
+            "[rule.r]\ndatabase = \"{}\"\non-demand = true\ntable = \"t\"\nkey = \"k\"\nexpired = \"1\"\n",
+            path.display()
+        );
         let rule = TendConfig::parse(&text).unwrap().rules.remove(0);
         let state = directory.path().join("state");
         let mut worker = Worker::new(
