@@ -22,7 +22,7 @@ const TIMER: &str = include_str!("../units/svc-backup@.timer");
 
 /// The units, by name. That of all targets is that of one target, but for what it backs up.
 #[must_use]
-pub fn units() -> [(&'static str, String); 5] {
+pub fn units() -> [(&'static str, String); 6] {
     let of_all = |template: &str| {
         template
             .replace(
@@ -39,6 +39,7 @@ pub fn units() -> [(&'static str, String); 5] {
         ("svc-backup-all.service", of_all(SERVICE)),
         ("svc-backup-all.timer", of_all(TIMER)),
         ("svc-resume.service", include_str!("../units/svc-resume.service").to_owned()),
+        ("svc-tend.service", include_str!("../units/svc-tend.service").to_owned()),
     ]
 }
 

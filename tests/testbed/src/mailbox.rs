@@ -169,6 +169,41 @@ fn note(known: &Mutex<Acknowledged>, add: impl FnOnce(&mut Acknowledged) -> bool
     }
 }
 
+/// A client of one application.
+#[derive(Debug)]
+pub struct Client(WebSocket<TcpStream>);
+
+impl Client {
+    /// Connects, and binds to an application as one of its sides.
+    ///
+    /// # Panics
+    /// When the server does not answer as it should.
+    #[must_use]
+    #[track_caller]
+    pub fn connect(port: u16, application: &str, side: &str) -> Self {
+        let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        stream.set_read_timeout(Some(ANSWER_MAX)).unwrap();
+        let (mut socket, _) = tungstenite::client(format!("ws://127.0.0.1:{port}/v1"), stream).unwrap();
+        say(&mut socket, &json!({"type": "bind", "appid": application, "side": side})).unwrap();
+        Self(socket)
+    }
+
+    /// Says something, and waits for an answer of this type.
+    ///
+    /// # Panics
+    /// When it does not come.
+    #[track_caller]
+    pub fn ask(&mut self, message: &Value, answer: &str) {
+        say(&mut self.0, message).unwrap();
+        hear(&mut self.0, answer).unwrap_or_else(|error| panic!("{message}: {error}"));
+    }
+
+    /// Says something that may be answered by nothing at all.
+    pub fn say(&mut self, message: &Value) {
+        say(&mut self.0, message).unwrap();
+    }
+}
+
 fn say(socket: &mut WebSocket<TcpStream>, message: &Value) -> Result<(), Error> {
     Ok(socket.send(Message::text(message.to_string()))?)
 }

@@ -1,0 +1,48 @@
+//! The databases of a real service, pruned while it runs: magic-wormhole's mailbox server from PyPI, whose own loop is
+//! stopped by one mailbox. What needs servers runs where `tests/run` asks for it by `SVCKIT_SERVERS=run`.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a story that can't go on has failed: the panic is its report"
+)]
+
+mod bed;
+mod daemon;
+mod deaths;
+mod monitoring;
+mod server;
+
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Trial};
+use svckit_testbed::stories::{STORIES, Story, trial};
+
+/// They need nothing but the programs.
+const PLAIN: &[Story] = &[
+    ("svc-tend runs by its schedule beside a service that writes, and ends in order", daemon::runs),
+    ("a pass does not begin while another operation has the lock, and comes again", daemon::excluded),
+    ("killed anywhere, a pass leaves whole items and sums each up once", deaths::killed_anywhere),
+    ("what is unknown is U and NaN, and nothing is left out", monitoring::unknown),
+    ("a full disk and a writer that stands still end no loop", daemon::faults),
+];
+
+/// They need the mailbox server, munin-node and promtool.
+const SERVERS: &[Story] = &[
+    ("what the mailbox server's own loop leaves is pruned, but for the one that nobody can sum up", server::main_job),
+    ("munin-node and promtool take the figures as they are", monitoring::taken),
+];
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let elsewhere = std::env::var(STORIES).is_ok_and(|value| value == "elsewhere");
+    let is_asked = std::env::var("SVCKIT_SERVERS").is_ok_and(|value| value == "run");
+    let can_serve = is_asked && rustix::process::geteuid().is_root();
+    let mut trials: Vec<Trial> = Vec::new();
+    if !elsewhere {
+        let built = svckit_testbed::command::is_built("svc-tend");
+        trials.extend(PLAIN.iter().map(|story| trial(*story, built)));
+        trials.extend(SERVERS.iter().map(|story| trial(*story, built && can_serve)));
+    }
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
