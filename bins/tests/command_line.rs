@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use clap::{Command, CommandFactory};
 use support::Place;
-use svckit_tools::cli::{backup, ctl, lock, publish, repair};
+use svckit_tools::cli::{backup, ctl, lock, publish, repair, tend};
 
 fn every_command(command: &Command, check: &mut dyn FnMut(&Command)) {
     for sub in command.get_subcommands() {
@@ -22,12 +22,13 @@ fn the_command_lines_are_consistent() {
     repair::Cli::command().debug_assert();
     lock::Cli::command().debug_assert();
     publish::Cli::command().debug_assert();
+    tend::Cli::command().debug_assert();
 }
 
 #[test]
 fn every_command_has_help_with_an_example() {
     let programs = [backup::Cli::command(), ctl::Cli::command(), repair::Cli::command(), lock::Cli::command()];
-    for program in programs.into_iter().chain([publish::Cli::command()]) {
+    for program in programs.into_iter().chain([publish::Cli::command(), tend::Cli::command()]) {
         every_command(&program, &mut |command| {
             let name = command.get_name();
             assert!(command.get_about().is_some(), "{name}");
@@ -45,7 +46,7 @@ fn every_command_has_help_with_an_example() {
 fn help_has_the_exit_codes_and_goes_to_standard_output() {
     let place = Place::new();
     let said = [place.backup(&["--help"]), place.ctl(&["--help"]), place.repair(&["--help"]), place.lock(&["--help"])];
-    for said in said.into_iter().chain([place.publish(&["--help"])]) {
+    for said in said.into_iter().chain([place.publish(&["--help"]), place.tend(&["--help"])]) {
         let out = said.succeeds();
         assert!(out.contains("Examples:") && out.contains("  40  the service is not back"), "{out}");
         assert!(said.err.is_empty(), "{}", said.err);
@@ -125,6 +126,7 @@ fn completions_and_manual_pages_come_from_the_same_source() {
         assert!(place.repair(&["completions", shell]).succeeds().contains("deep"));
         assert!(place.lock(&["completions", shell]).succeeds().contains("conflict-exit-code"));
         assert!(place.publish(&["completions", shell]).succeeds().contains("carry-for"));
+        assert!(place.tend(&["completions", shell]).succeeds().contains("quarantine"));
     }
     place.backup(&["man", "man"]).succeeds();
     place.ctl(&["man", "man"]).succeeds();
@@ -133,13 +135,46 @@ fn completions_and_manual_pages_come_from_the_same_source() {
     let pages =
         ["svc-backup.1", "svc-backup-backup.1", "svc-ctl.1", "svc-ctl-stop.1", "svc-repair-check.1", "svc-lock-run.1"];
     place.publish(&["man", "man"]).succeeds();
-    for page in pages.into_iter().chain(["svc-publish.1", "svc-publish-update.1"]) {
+    place.tend(&["man", "man"]).succeeds();
+    let further = ["svc-publish.1", "svc-publish-update.1", "svc-tend.1", "svc-tend-once.1"];
+    for page in pages.into_iter().chain(further) {
         let text = std::fs::read_to_string(place.path("man").join(page)).unwrap();
         assert!(text.contains("svc") && text.contains(".SH"), "{page}");
     }
     assert!(!place.path("man/svc-backup-guard.1").exists(), "what is hidden has no page");
     let main = std::fs::read_to_string(place.path("man/svc-backup.1")).unwrap();
     assert!(main.contains(".SH EXIT STATUS"), "{main}");
+}
+
+#[test]
+fn rules_of_maintenance_are_checked_before_anything_is_removed() {
+    let place = Place::new();
+    place.tend(&["status"]).fails(2, &["there are no rules", "tend.toml", "--config"]);
+    let file = place.path("tend.toml");
+    let with = |arguments: &[&str]| place.tend(&[&["--config", file.to_str().unwrap()], arguments].concat());
+    std::fs::write(&file, "[rule.notes]\ntable = 3\nkey = \"id\"\nexpird = \"1\"\n").unwrap();
+    with(&["check"]).fails(3, &["2:9: table", "expird", "database", "every"]);
+    let (database, text) = (place.path("notes.db"), |table: &str| {
+        format!(
+            "[rule.notes]\ndatabase = \"{}\"\nevery = \"1h\"\ntable = \"{table}\"\nkey = \"id\"\nexpired = \"old\"\n",
+            place.path("notes.db").display()
+        )
+    });
+    std::fs::write(&file, text("notes")).unwrap();
+    with(&["check"]).fails(30, &["can't open", "notes.db"]);
+    let db = rusqlite::Connection::open(&database).unwrap();
+    db.execute_batch("CREATE TABLE notes(id INTEGER PRIMARY KEY, old); INSERT INTO notes VALUES(1, 1), (2, 0)")
+        .unwrap();
+    with(&["check"]).succeeds();
+    assert!(with(&["once", "--dry-run"]).succeeds().contains("1 would be removed"));
+    with(&["status"]).fails(10, &[]);
+    with(&["once", "other"]).fails(2, &["no rule \"other\"", "it has notes"]);
+    assert!(with(&["once"]).succeeds().contains("1 removed, 0 failed"));
+    with(&["status"]).succeeds();
+    with(&["quarantine", "retry", "notes", "1"]).fails(10, &["not in quarantine"]);
+    std::fs::write(&file, text("nots")).unwrap();
+    with(&["once"]).fails(3, &["no table nots", "it has notes"]);
+    with(&["run"]).fails(3, &["no table nots"]);
 }
 
 #[test]

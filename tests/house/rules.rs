@@ -26,6 +26,7 @@ const LEVELS: &[(&str, u8)] = &[
     ("discover", 5),
     ("plan", 6),
     ("operation", 7),
+    ("tend", 8),
 ];
 /// An entry of the journal names the keys of the lock under which it was written; the lock knows nothing
 /// of the journal.

@@ -55,7 +55,7 @@ fn life() {
 }
 
 fn files() {
-    for program in ["svc-backup", "svc-ctl", "svc-repair", "svc-lock", "svc-publish"] {
+    for program in ["svc-backup", "svc-ctl", "svc-repair", "svc-lock", "svc-publish", "svc-tend"] {
         let path = format!("/usr/bin/{program}");
         assert!(sh(&path, ["--version"]).expect(0).stdout.starts_with(program));
         let page = format!("/usr/share/man/man1/{program}.1.gz");

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use sd_notify::NotifyState;
 use svckit::FailureKind;
 use svckit::tend::rule::{Checked, RuleError, RuleTask};
-use svckit::tend::{Health, State, Supervised, Supervisor, Worker};
+use svckit::tend::{Health, State, Supervised, Supervisor, TaskHealth, Worker};
 
 use super::{ENDING, gate, metrics, rules, said, state_dir};
 use crate::app::App;
@@ -90,13 +90,13 @@ impl Notify {
 
     /// The watchdog is fed by progress: not while a pass is stuck that does not even end when it is given up. What the
     /// others do goes on meanwhile; systemd then ends us in order, and starts us anew.
-    fn tell(&mut self, healths: &[(String, Health)], stopping: bool) {
+    fn tell(&mut self, healths: &[TaskHealth], stopping: bool) {
         let (mut states, mut words) = (Vec::new(), Vec::new());
         if !std::mem::replace(&mut self.ready, true) {
             states.push(NotifyState::Ready);
         }
         self.stuck = false;
-        for (name, health) in healths {
+        for TaskHealth { task: name, health } in healths {
             match health {
                 Health::Working(since) => words.push(format!("{name}: works for {} s", since.elapsed().as_secs())),
                 Health::Stuck(item) => {

@@ -44,6 +44,10 @@ impl Place {
         said(self.command(env!("CARGO_BIN_EXE_svc-lock")).args(arguments).output().unwrap())
     }
 
+    pub(crate) fn tend<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Said {
+        said(self.command(env!("CARGO_BIN_EXE_svc-tend")).args(arguments).output().unwrap())
+    }
+
     pub(crate) fn publish<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Said {
         said(self.command(env!("CARGO_BIN_EXE_svc-publish")).args(arguments).output().unwrap())
     }

@@ -75,6 +75,6 @@ pub use in_use::{InUse, InUseGuard};
 pub use retry::Backoff;
 pub use schedule::{Schedule, ScheduleError};
 pub use state::{Counters, Failing, State, StateError, Times};
-pub use supervisor::{Gate, Health, Supervised, Supervisor};
+pub use supervisor::{Gate, Health, Supervised, Supervisor, TaskHealth};
 pub use task::{Task, TaskError, Unit};
 pub use worker::{PassEnd, PassReport, Policy, Worker};

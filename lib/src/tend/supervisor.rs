@@ -63,6 +63,15 @@ pub enum Health {
     Ended,
 }
 
+/// A task and its health.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskHealth {
+    /// Its name.
+    pub task: String,
+    /// How it is doing.
+    pub health: Health,
+}
+
 #[derive(Debug)]
 struct Seen {
     name: String,
@@ -127,14 +136,14 @@ impl Supervisor {
 
     /// Looks after the tasks until the end is asked for and they have ended. `tell` hears how each of them is doing, at
     /// least every `interval`; a watchdog is fed there, where none is stuck.
-    pub fn watch(&mut self, interval: Duration, tell: &mut dyn FnMut(&[(String, Health)])) {
+    pub fn watch(&mut self, interval: Duration, tell: &mut dyn FnMut(&[TaskHealth])) {
         let mut stopping: Option<Instant> = None;
         loop {
-            let healths: Vec<(String, Health)> = self.tasks.iter().map(|(shared, _)| self.look(shared)).collect();
+            let healths: Vec<TaskHealth> = self.tasks.iter().map(|(shared, _)| self.look(shared)).collect();
             tell(&healths);
             if self.stop.is_requested() {
                 let since = *stopping.get_or_insert_with(Instant::now);
-                let all = healths.iter().all(|(_, health)| *health == Health::Ended);
+                let all = healths.iter().all(|one| one.health == Health::Ended);
                 // A stuck one keeps nobody: what it had open is taken back by its database.
                 let longest = self.tasks.iter().filter_map(|(shared, _)| seen(shared).control.clone());
                 let most = longest.map(|control| control.limits().item_time).max().unwrap_or_default() + GRACE * 2;
@@ -154,11 +163,12 @@ impl Supervisor {
         }
     }
 
-    fn look(&self, shared: &Shared) -> (String, Health) {
+    fn look(&self, shared: &Shared) -> TaskHealth {
         let mut seen = seen(shared);
         let name = seen.name.clone();
         let Some(control) = seen.control.clone() else {
-            return (name, if seen.ended { Health::Ended } else { Health::Waiting(seen.next) });
+            let health = if seen.ended { Health::Ended } else { Health::Waiting(seen.next) };
+            return TaskHealth { task: name, health };
         };
         let bound = control.limits().item_time.saturating_add(GRACE);
         let idle =
@@ -181,7 +191,7 @@ impl Supervisor {
             }
             _ => Health::Working(control.since()),
         };
-        (name, health)
+        TaskHealth { task: name, health }
     }
 }
 
@@ -202,7 +212,7 @@ impl Loop {
             if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.round())) {
                 let task = self.task.worker.state().task();
                 tracing::error!(task, reason = message_of(panic.as_ref()), "a round of the loop failed");
-                self.sleep(Timestamp::now() + SOON);
+                self.rest(Timestamp::now() + SOON);
             }
         }
         seen(&self.shared).ended = true;
@@ -219,7 +229,7 @@ impl Loop {
         };
         seen(&self.shared).next = next;
         if next.is_none_or(|next| next > now) {
-            self.sleep(next.unwrap_or(Timestamp::MAX));
+            self.rest(next.unwrap_or(Timestamp::MAX));
             return;
         }
         if let Some(left) = self.clock.look(Instants::now()) {
@@ -257,12 +267,12 @@ impl Loop {
     fn put_off(&mut self, why: &str, pause: Duration) {
         self.task.worker.deferred(why);
         seen(&self.shared).next = Timestamp::now().saturating_add(pause).ok();
-        self.sleep(Timestamp::now().saturating_add(pause).unwrap_or(Timestamp::MAX));
+        self.rest(Timestamp::now().saturating_add(pause).unwrap_or(Timestamp::MAX));
     }
 
     /// Until then, by the clock that people see: a clock that is set ends it early (TFD_TIMER_CANCEL_ON_SET,
     /// timerfd_create(2)), and so does the end of the program.
-    fn sleep(&self, until: Timestamp) {
+    fn rest(&self, until: Timestamp) {
         let value = Timespec { tv_sec: until.as_second(), tv_nsec: i64::from(until.subsec_nanosecond()).max(1) };
         let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
         let flags = TimerfdTimerFlags::ABSTIME | TimerfdTimerFlags::CANCEL_ON_SET;

@@ -223,7 +223,7 @@ impl Check<'_> {
                     return Err(format!("it has the parameter {name}; there are {}", parameters.join(" and ")));
                 }
             }
-            Ok(statement.column_names().into_iter().map(str::to_owned).collect())
+            Ok(statement.column_names().map(str::to_owned).collect())
         };
         let result = self.db.prepare(sql).map_err(|error| said(&error)).and_then(|statement| looked(&statement));
         result.map_err(|why| self.find(format!("{what}: {why}"))).ok()
