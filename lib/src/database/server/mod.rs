@@ -2,6 +2,7 @@
 //!
 //! Nothing here has a secret in it: a [`SecretSource`] says where one is found. It is read at the moment of its use.
 
+mod crc64;
 mod dump;
 mod error;
 mod influxdb1;
@@ -15,6 +16,7 @@ mod secret_file;
 mod session;
 mod spec;
 mod staged_dir;
+mod sum;
 mod tar_scan;
 
 pub(crate) use dump::{DumpFacts, DumpStream, Looked, Part, PartOf, ServerEngine};

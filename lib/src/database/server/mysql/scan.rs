@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::super::dump::DatabaseFacts;
+use super::super::sum::Sum;
 
 /// So much of a statement is looked at to tell what it is.
 const HEAD_MAX: usize = 4096;
@@ -44,22 +45,6 @@ pub(super) struct Scan {
     sums: BTreeMap<String, u64>,
     row_sums: BTreeMap<(String, String), u64>,
     position: Option<String>,
-}
-
-/// FNV-1a, 64 bits.
-#[derive(Debug, Clone, Copy)]
-struct Sum(u64);
-
-impl Sum {
-    const NEW: Self = Self(0xcbf2_9ce4_8422_2325);
-    fn add(&mut self, byte: u8) {
-        self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-    }
-    /// Spread, so that a sum of many tells one changed bit.
-    fn end(self) -> u64 {
-        let mixed = (self.0 ^ (self.0 >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
-        mixed ^ (mixed >> 33)
-    }
 }
 
 /// What a whole dump has.

@@ -3,6 +3,8 @@
 //! A server that sends its data set without a file (diskless replication) puts a mark of 40 bytes behind it, which
 //! `redis-cli --rdb -` leaves there: it can't shorten what it wrote to a pipe. The checksum tells the two apart.
 
+use super::super::crc64;
+
 /// The length of the mark.
 const MARK: usize = 40;
 /// 0xFF and the checksum.
@@ -12,23 +14,10 @@ const HELD: usize = MARK + TRAILER;
 /// Redis's polynomial (Jones), reflected.
 const POLYNOMIAL: u64 = 0x95ac_9329_ac4b_c9b5;
 
-const TABLE: [u64; 256] = {
-    let mut table = [0; 256];
-    let mut index = 0;
-    while index < 256 {
-        let (mut crc, mut bit) = (index as u64, 0);
-        while bit < 8 {
-            crc = if crc & 1 == 1 { crc >> 1 ^ POLYNOMIAL } else { crc >> 1 };
-            bit += 1;
-        }
-        table[index] = crc;
-        index += 1;
-    }
-    table
-};
+const TABLE: [u64; 256] = crc64::table(POLYNOMIAL);
 
 fn crc(crc: u64, bytes: &[u8]) -> u64 {
-    bytes.iter().fold(crc, |crc, byte| TABLE[usize::from(crc.to_le_bytes()[0] ^ byte)] ^ crc >> 8)
+    crc64::go_on(&TABLE, crc, bytes)
 }
 
 /// Hands a stream on without the mark, and tells whether it is whole.
