@@ -5,8 +5,10 @@
 mod crc64;
 mod dump;
 mod error;
+mod influx_files;
 mod influxdb1;
 mod kind;
+mod made;
 mod mysql;
 mod postgres;
 mod redis;
@@ -15,7 +17,6 @@ mod secret;
 mod secret_file;
 mod session;
 mod spec;
-mod staged_dir;
 mod sum;
 mod tar_scan;
 

@@ -1,13 +1,12 @@
 //! InfluxDB 1: `influxd backup -portable`, database by database, each as a tar.
 //!
-//! - That program writes files only: into a directory in the container that is gone afterwards ([`StagedDir`]). It speaks
+//! - That program writes files only: into a directory in the container that is gone afterwards ([`Made`]). It speaks
 //!   to the server's own port for backups, which knows no passwords; questions need one where the server asks for one.
 //! - Counts are taken before the dump and after it: a restored copy has what lies between. Where nobody wrote, it has
 //!   exactly that.
 //! - Its restore leaves out what a database has beside points: continuous queries are recorded, and made again. It also
 //!   leaves out users, and refuses a database that is there.
 
-mod archive;
 mod client;
 
 use std::collections::BTreeMap;
@@ -16,13 +15,13 @@ use std::sync::{Mutex, PoisonError};
 
 use sha2::{Digest, Sha256};
 
-use self::archive::Backup;
 use self::client::{Series, ask, name, text};
 use super::dump::{
     DatabaseFacts, DumpFacts, DumpStream, Looked, Part, PartOf, ServerEngine, TableFacts, chosen, within,
 };
+use super::influx_files::Backup;
+use super::made::{DUMP, Made};
 use super::session::scratch_dir;
-use super::staged_dir::StagedDir;
 use super::tar_scan::TarScan;
 use super::{DatabaseName, EngineKind, ServerError, Session};
 use crate::controller::docker::Exec;
@@ -189,7 +188,7 @@ impl ServerEngine for Influxdb1 {
         }
         facts.databases.insert(database.clone(), count(session, &database)?);
         let rpc = rpc(session, DUMPING)?;
-        let staged = StagedDir::make(session, DUMPING)?;
+        let staged = Made::make(session, &DUMP, DUMPING)?;
         let dir = staged.path();
         session.answer(DUMPING, words(&[DAEMON, "backup", "-portable", "-host", &rpc, "-db", &database, dir]), b"")?;
         // What names all others comes last.
@@ -250,7 +249,7 @@ impl ServerEngine for Influxdb1 {
         const ACTION: &str = "load the dump";
         let database = database_of(facts)?;
         let rpc = rpc(session, ACTION)?;
-        let staged = StagedDir::make(session, ACTION)?;
+        let staged = Made::make(session, &DUMP, ACTION)?;
         let dir = staged.path();
         session.feed(ACTION, words(&["tar", "-x", "-o", "-f", "-", "-C", dir]), &[], content)?;
         let argv = words(&[DAEMON, "restore", "-portable", "-host", &rpc, "-db", database.as_str(), dir]);
@@ -322,7 +321,7 @@ struct Dumping {
     scan: TarScan<Backup>,
     facts: DumpFacts,
     database: String,
-    _staged: StagedDir,
+    _staged: Made,
 }
 
 impl Read for Dumping {

@@ -1,5 +1,6 @@
-//! What `influxd backup -portable` writes, as a tar: a file per shard, the metadata, and the manifest that names them all,
-//! which is written last. A shard is a tar in a gzip, so its bytes have a sum, and an end.
+//! What `influxd backup -portable` of InfluxDB 1 and `influx backup` of InfluxDB 2 write, as a tar: a file per shard, the
+//! metadata, and the manifest that names them all, which is written last. A shard is a tar in a gzip, so its bytes have a
+//! sum, and an end; so has the metadata of InfluxDB 2.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -7,23 +8,27 @@ use std::io::Write;
 use flate2::write::GzDecoder;
 use serde_json::Value;
 
-use super::super::tar_scan::{Members, TarScan, Unseen};
+use super::tar_scan::{Members, TarScan, Unseen};
 
 /// The list of a million shards would be shorter.
 const MANIFEST_MAX: u64 = 256 << 20;
 const MANIFEST: &str = ".manifest";
 const SHARD: &str = ".tar.gz";
+const PACKED: &str = ".gz";
 
-/// A shard while it is unpacked.
+/// A file while it is unpacked.
 struct Plain {
     size: u64,
-    tar: TarScan<Unseen>,
+    /// Of a shard.
+    tar: Option<TarScan<Unseen>>,
 }
 
 impl Write for Plain {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         self.size += bytes.len() as u64;
-        self.tar.feed(bytes);
+        if let Some(tar) = &mut self.tar {
+            tar.feed(bytes);
+        }
         Ok(bytes.len())
     }
     fn flush(&mut self) -> std::io::Result<()> {
@@ -33,7 +38,7 @@ impl Write for Plain {
 
 enum Current {
     Manifest(Vec<u8>),
-    Shard(Box<GzDecoder<Plain>>),
+    Packed(Box<GzDecoder<Plain>>),
     Failed(String),
     Other,
 }
@@ -72,8 +77,8 @@ impl Backup {
         })
     }
 
-    /// Why it is not complete; else the number of its shards.
-    pub(super) fn judge(self) -> Result<usize, String> {
+    /// Why it is not complete; else its manifest, and the number of its shards.
+    pub(super) fn judge(self) -> Result<(Value, usize), String> {
         if let Some(wrong) = self.wrong {
             return Err(wrong);
         }
@@ -91,10 +96,7 @@ impl Backup {
         let mut shards = 0;
         for (name, size) in files {
             let Some(seen) = self.seen.get(&name) else { return Err(format!("{name} is missing")) };
-            if !name.ends_with(SHARD) {
-                continue;
-            }
-            shards += 1;
+            shards += usize::from(name.ends_with(SHARD));
             // Versions differ in which size they tell.
             if let (Some(unpacked), Some(size)) = (seen.unpacked, size)
                 && unpacked != size
@@ -103,7 +105,7 @@ impl Backup {
                 return Err(format!("{name} has {unpacked} bytes, not {size}"));
             }
         }
-        Ok(shards)
+        Ok((manifest, shards))
     }
 }
 
@@ -129,9 +131,9 @@ impl Members for Backup {
                 ..=MANIFEST_MAX => Current::Manifest(Vec::new()),
                 _ => Current::Failed("it is too long".to_owned()),
             }
-        } else if self.unpacks && name.ends_with(SHARD) {
-            let plain = Plain { size: 0, tar: TarScan::new(Unseen) };
-            Current::Shard(Box::new(GzDecoder::new(plain)))
+        } else if self.unpacks && name.ends_with(PACKED) {
+            let plain = Plain { size: 0, tar: name.ends_with(SHARD).then(|| TarScan::new(Unseen)) };
+            Current::Packed(Box::new(GzDecoder::new(plain)))
         } else {
             Current::Other
         };
@@ -140,7 +142,7 @@ impl Members for Backup {
     fn data(&mut self, bytes: &[u8]) {
         match &mut self.current {
             Current::Manifest(text) => text.extend_from_slice(bytes),
-            Current::Shard(unpacked) => {
+            Current::Packed(unpacked) => {
                 if let Err(error) = unpacked.write_all(bytes) {
                     self.current = Current::Failed(error.to_string());
                 }
@@ -156,9 +158,9 @@ impl Members for Backup {
                 self.manifest = Some(text);
                 Ok(())
             }
-            Current::Shard(shard) => shard.finish().map_err(|error| error.to_string()).and_then(|plain| {
+            Current::Packed(shard) => shard.finish().map_err(|error| error.to_string()).and_then(|plain| {
                 unpacked = Some(plain.size);
-                plain.tar.finish().map(drop).map_err(str::to_owned)
+                plain.tar.map_or(Ok(()), |tar| tar.finish().map(drop).map_err(str::to_owned))
             }),
             Current::Failed(why) => Err(why),
             Current::Other => Ok(()),
@@ -176,7 +178,7 @@ mod tests {
     use flate2::Compression;
     use flate2::write::GzEncoder;
 
-    use super::super::super::tar_scan::tests::tar;
+    use super::super::tar_scan::tests::tar;
     use super::*;
 
     fn packed(plain: &[u8]) -> Vec<u8> {
@@ -188,7 +190,7 @@ mod tests {
     fn judged(files: &[(&str, &[u8])], unpacks: bool) -> Result<usize, String> {
         let mut scan = Backup::scan(unpacks);
         tar(files).chunks(1000).for_each(|chunk| scan.feed(chunk));
-        scan.finish()?.judge()
+        scan.finish()?.judge().map(|(_, shards)| shards)
     }
 
     fn manifest(size: usize) -> Vec<u8> {
@@ -217,6 +219,31 @@ mod tests {
         assert!(files(&packed(&longer)).unwrap_err().contains("not"), "another size than the manifest tells");
         let empty = br#"{"meta": {"fileName": "t.meta", "size": 4}, "files": []}"#;
         assert_eq!(judged(&[("t.meta", b"meta"), ("t.manifest", empty)], true), Ok(0));
+    }
+
+    #[test]
+    fn the_metadata_of_influxdb_2_has_its_ends_too() {
+        let (kv, shard) = (packed(&[1; 5000]), packed(&tar(&[("1.tsm", &[3; 900])])));
+        let told = |kv: &[u8], shard: &[u8]| {
+            format!(
+                r#"{{"manifestVersion": 2, "kv": {{"fileName": "t.bolt.gz", "size": {}, "compression": 1}}, "buckets": [
+                    {{"organizationName": "shop", "bucketName": "load", "retentionPolicies": [{{"shardGroups": [{{"shards":
+                    [{{"id": 1, "fileName": "t.1.tar.gz", "size": {}, "compression": 1}}]}}]}}]}}]}}"#,
+                kv.len(),
+                shard.len()
+            )
+        };
+        let files = |kv: &[u8], shard: &[u8]| {
+            let told = told(kv, shard);
+            judged(&[("t.bolt.gz", kv), ("t.1.tar.gz", shard), ("t.manifest", told.as_bytes())], true)
+        };
+        assert_eq!(files(&kv, &shard), Ok(1));
+        for end in 0..kv.len() {
+            assert!(files(&kv[..end], &shard).is_err(), "{end}");
+        }
+        for end in 0..shard.len() {
+            assert!(files(&kv, &shard[..end]).is_err(), "{end}");
+        }
     }
 
     #[test]
