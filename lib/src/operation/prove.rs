@@ -49,7 +49,7 @@ pub(super) fn prove(context: &Context, test: &RestoreTest, backup: &Backup) -> R
         failure,
     };
     let trial = |error: ServerError| failed(first, boxed(Trial(error)));
-    let engine = engine_of(of_first.engine).map_err(trial)?;
+    let engine = engine_of(of_first.engine);
     context.observer.step(&format!("making a scratch container of {}", of_first.image));
     let scratch = Scratch::create(&test.endpoint, &of_first.image_id, &of_first.image)
         .map_err(|error| failed(first, Box::new(error)))?;

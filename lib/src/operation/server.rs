@@ -24,7 +24,7 @@ pub(super) fn attach(
     credentials: Option<&Path>,
     what: &str,
 ) -> Result<Attached, OperationError> {
-    let engine = engine_of(server.engine).during(what)?;
+    let engine = engine_of(server.engine);
     let container = DockerContainer::find(container).during(what)?;
     let state = container.state().during(what)?;
     if state.activity != Activity::Up {

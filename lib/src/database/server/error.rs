@@ -144,6 +144,10 @@ const DENIALS: &[&str] = &[
     "authorization failed",
     "unable to parse authentication credentials",
     "error authorizing query",
+    "Authentication failed",
+    "AuthenticationFailed",
+    "requires authentication",
+    "not authorized",
 ];
 
 impl Attempt<'_> {

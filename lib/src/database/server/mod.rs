@@ -7,8 +7,10 @@ mod dump;
 mod error;
 mod influx_files;
 mod influxdb1;
+mod influxdb2;
 mod kind;
 mod made;
+mod mongodb;
 mod mysql;
 mod postgres;
 mod redis;
@@ -23,7 +25,9 @@ mod tar_scan;
 pub(crate) use dump::{DumpFacts, DumpStream, Looked, Part, PartOf, ServerEngine};
 pub use error::ServerError;
 pub(crate) use influxdb1::Influxdb1;
+pub(crate) use influxdb2::Influxdb2;
 pub use kind::EngineKind;
+pub(crate) use mongodb::Mongodb;
 pub(crate) use mysql::Mysql;
 pub(crate) use postgres::Postgres;
 pub(crate) use redis::Redis;
@@ -36,20 +40,14 @@ pub use spec::{DatabaseName, Databases, ServerSpec, UserName, ValidationQuery};
 use crate::failure::{Failure, FailureKind};
 
 /// What is done with a server of this kind.
-///
-/// # Errors
-/// [`ServerError::Refused`] for those that are not supported yet.
-pub(crate) fn engine_of(kind: EngineKind) -> Result<Box<dyn ServerEngine>, ServerError> {
+pub(crate) fn engine_of(kind: EngineKind) -> Box<dyn ServerEngine> {
     match kind {
-        EngineKind::Mysql => Ok(Box::new(Mysql)),
-        EngineKind::Postgres => Ok(Box::new(Postgres)),
-        EngineKind::Redis => Ok(Box::new(Redis)),
-        EngineKind::Influxdb1 => Ok(Box::new(Influxdb1::default())),
-        other => Err(ServerError::Refused {
-            reason: format!("{} is not supported yet", other.title()),
-            kind: FailureKind::Usage,
-            hint: None,
-        }),
+        EngineKind::Mysql => Box::new(Mysql),
+        EngineKind::Postgres => Box::new(Postgres),
+        EngineKind::Redis => Box::new(Redis),
+        EngineKind::Mongodb => Box::new(Mongodb),
+        EngineKind::Influxdb => Box::new(Influxdb2),
+        EngineKind::Influxdb1 => Box::new(Influxdb1::default()),
     }
 }
 

@@ -44,7 +44,7 @@ pub const KEYS: [LabelKey; 22] = [
         "engine",
         "an engine",
         "postgres",
-        "the database server in it: postgres, mysql (MariaDB too), redis, influxdb1; mongodb and influxdb are refused so far",
+        "the database server in it: postgres, mysql (MariaDB too), redis, mongodb, influxdb (InfluxDB 2) or influxdb1",
     ),
     key(
         "database",
