@@ -3,17 +3,22 @@
 pub(crate) mod bed;
 mod cut;
 mod influxdb1;
+mod influxdb2;
+mod mongodb;
 mod mysql;
 mod postgres;
 mod redis;
 mod secrets;
+mod standins;
 
 use svckit_testbed::docker::Engine;
 use svckit_testbed::stories::Story;
 
 /// All of them.
 pub(crate) fn stories() -> Vec<Story> {
-    [mysql::STORIES, cut::STORIES, secrets::STORIES, postgres::STORIES, redis::STORIES, influxdb1::STORIES].concat()
+    let dumped = [mysql::STORIES, postgres::STORIES, redis::STORIES, influxdb1::STORIES];
+    let by_stand_ins = [mongodb::STORIES, influxdb2::STORIES];
+    [&dumped[..], &by_stand_ins, &[cut::STORIES, secrets::STORIES]].concat().concat()
 }
 
 /// A Redis server without a password on an engine of one's own, ready.

@@ -8,12 +8,15 @@ use svckit_testbed::command::{Outcome, Running, run, start};
 use svckit_testbed::stories::Story;
 
 use super::bed::{PASSWORD, Server, Writer, alone, wait_until};
+use super::standins::{self, Kind};
 use svckit_testbed::docker::QUICK;
 
 pub(super) const STORIES: &[Story] = &[
     ("a planted password is in no argument, environment, log, event, error or backup", canary),
     ("a password planted for Redis is nowhere else either", canary_of_redis),
     ("a password planted for InfluxDB 1 is nowhere else either", canary_of_influxdb1),
+    ("a password planted for MongoDB's stand-in is nowhere else either", canary_of_mongodb),
+    ("a token planted for InfluxDB 2's stand-in is nowhere else either", canary_of_influxdb2),
     ("a wrong password is a clear error, and is tried once", wrong),
 ];
 
@@ -64,7 +67,8 @@ fn while_it_runs(dump: &Running, dumper: &str, core: &str) {
     let mut programs = 0;
     for process in procfs::process::all_processes().unwrap().flatten() {
         let words = process.cmdline().unwrap_or_default();
-        let is_dumper = words.first().is_some_and(|word| word.ends_with(dumper));
+        // Or the interpreter of a script.
+        let is_dumper = words.iter().take(2).any(|word| word.ends_with(dumper));
         programs += usize::from(is_dumper);
         if is_dumper || process.pid == ours {
             assert!(!words.join(" ").contains(core), "{words:?}");
@@ -162,6 +166,36 @@ fn canary_of_influxdb1() {
     let restored = server.svc_backup(&[&into[..], &["--overwrite", "--password-file", &file]].concat()).expect(0);
     std::fs::remove_file(file).unwrap();
     no_trace(&server, ("influxd", CORE), &began, &[dumped, verified, restored]);
+}
+
+fn canary_of_mongodb() {
+    let server = super::mongodb::server("canary-mongodb");
+    super::mongodb::documents(&server);
+    canary_of(super::mongodb::KIND, &server);
+}
+
+fn canary_of_influxdb2() {
+    let server = super::influxdb2::server("canary-influxdb2");
+    super::influxdb2::points(&server, 500);
+    canary_of(super::influxdb2::KIND, &server);
+}
+
+/// The whole way of what a stand-in is the server of.
+fn canary_of(kind: Kind, server: &Server) {
+    let _alone = alone();
+    let (file, name) = (password_file(server, PASSWORD), server.name.as_str());
+    let began = events_now();
+    let (dump, _) = standins::midway(kind, server, &["--password-file", &file]);
+    while_it_runs(&dump, kind.program, CORE);
+    standins::go_on(server, true);
+    let dumped = dump.finish(standins::SLOW).expect(0);
+    let store = server.store().display().to_string();
+    let verified = server.svc_backup(&["-vv", "verify", "--from", &store, "--restore"]).expect(0);
+    let into = ["-vv", "restore", "--from", &store, name, "--container", name, "--overwrite", "--password-file", &file];
+    let restored = server.svc_backup(&into).expect(0);
+    std::fs::remove_file(file).unwrap();
+    no_trace(server, (kind.program, CORE), &began, &[dumped, verified, restored]);
+    assert_eq!(standins::left_in(server), "");
 }
 
 fn events_now() -> String {
