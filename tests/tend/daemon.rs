@@ -57,10 +57,13 @@ pub(crate) fn excluded() {
     bed.notes(1, 3);
     let path = bed.path("notes.db");
     let daemon = {
-        let mut lock = bed.tool("svc-lock", &["run", "--database", path.to_str().unwrap(), "--", "cat"]);
+        let mut lock =
+            bed.tool("svc-lock", &["run", "--database", path.to_str().unwrap(), "--wait", "30s", "--", "cat"]);
         lock.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::null());
         let mut holder = lock.spawn().unwrap();
-        until("it is held", || run(bed.tend(&["once"]), QUICK).status == 20);
+        let asks = ["run", "--database", path.to_str().unwrap(), "--", "true"];
+        until("it is held", || run(bed.tool("svc-lock", &asks), QUICK).status == 75);
+        bed.run(&["once"]).expect(20);
         assert_eq!(bed.count("notes"), 3);
         let daemon = start(bed.tend(&["run"]));
         until("the pass is put off, and told", || {

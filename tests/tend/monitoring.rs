@@ -28,7 +28,28 @@ pub(crate) fn unknown() {
     assert!(away.contains("multigraph svc_tend_removed\nnotes.value 2"), "{away}");
     let fields = |text: &str| text.lines().filter(|line| line.contains(".value ")).count();
     assert_eq!(fields(&before), fields(&away));
+    bed.write_rules("on-demand = true");
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let address = format!("127.0.0.1:{port}");
+    let daemon = start(bed.tend(&["run", "--listen", &address]));
+    crate::bed::until("it listens", || TcpStream::connect(&address).is_ok());
+    let ask = |path: &str| {
+        let mut stream = TcpStream::connect(&address).unwrap();
+        stream.set_read_timeout(Some(QUICK)).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n").unwrap();
+        let mut said = String::new();
+        std::io::Read::read_to_string(&mut stream, &mut said).unwrap();
+        said
+    };
+    // One that says nothing keeps nobody.
+    let _silent = TcpStream::connect(&address).unwrap();
+    let served = ask("/metrics");
+    assert!(ask("/else").starts_with("HTTP/1.1 404"));
+    assert!(signal(daemon.pid(), rustix::process::Signal::TERM));
+    daemon.finish(QUICK).expect(0);
+    bed.run(&["run", "--listen", "0.0.0.0:9780"]).expect(2);
     let metrics = bed.run(&["metrics"]).expect(0).stdout;
+    assert!(served.starts_with("HTTP/1.1 200") && served.ends_with(&metrics), "{served}\n{metrics}");
     assert!(metrics.contains("svc_tend_figure{rule=\"notes\",figure=\"notes\"} NaN"), "{metrics}");
     assert!(metrics.contains("svc_tend_items_removed_total{rule=\"notes\"} 2"), "{metrics}");
     std::fs::write(bed.path("state/state/tend/tend.db"), vec![7; 8192]).unwrap();

@@ -1,5 +1,6 @@
 //! The command line of `svc-tend`.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -79,6 +80,18 @@ pub struct RunArgs {
     /// Write the figures into this file, for node_exporter's textfile collector
     #[arg(long, value_name = "FILE", help_heading = "Monitoring")]
     pub textfile: Option<PathBuf>,
+    /// Serve the figures to Prometheus at http://ADDRESS/metrics; an address of this machine alone, as 127.0.0.1:9780
+    #[arg(long, value_name = "ADDRESS", value_parser = loopback, help_heading = "Monitoring")]
+    pub listen: Option<SocketAddr>,
+}
+
+/// Whoever can connect reads the figures: nobody from elsewhere can.
+fn loopback(text: &str) -> Result<SocketAddr, String> {
+    let address: SocketAddr = text.parse().map_err(|_| "write it as 127.0.0.1:9780".to_owned())?;
+    if !address.ip().is_loopback() {
+        return Err("others could reach it: it has to be a loopback address, as 127.0.0.1:9780".to_owned());
+    }
+    Ok(address)
 }
 
 /// Which rules.

@@ -23,14 +23,19 @@ pub(super) fn metrics(app: &App, args: &MetricsArgs) -> Result<Outcome, ToolErro
     let rules = rules(app, &[])?;
     match &args.to {
         Some(file) => write(&rules, file)?,
-        None => app.output.text(&text(&read(&rules, &state_dir()?)))?,
+        None => app.output.text(&of(&rules)?)?,
     }
     Ok(Outcome::Done)
 }
 
 /// Writes the figures into a file, which is read by another user as a rule.
 pub(super) fn write(rules: &[Rule], file: &Path) -> Result<(), ToolError> {
-    Ok(write_durably(file, text(&read(rules, &state_dir()?)).as_bytes(), 0o644)?)
+    Ok(write_durably(file, of(rules)?.as_bytes(), 0o644)?)
+}
+
+/// The figures as they are now.
+pub(super) fn of(rules: &[Rule]) -> Result<String, ToolError> {
+    Ok(text(&read(rules, &state_dir()?)))
 }
 
 struct Family<'a> {

@@ -1,6 +1,7 @@
 //! `svc-tend`: parse, one call, render, exit.
 
 mod figures;
+mod listen;
 mod metrics;
 mod munin;
 mod once;

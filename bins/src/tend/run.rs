@@ -8,7 +8,7 @@ use svckit::FailureKind;
 use svckit::tend::rule::{Checked, RuleError, RuleTask};
 use svckit::tend::{Health, State, Supervised, Supervisor, TaskHealth, Worker};
 
-use super::{ENDING, gate, metrics, rules, said, state_dir};
+use super::{ENDING, gate, listen, metrics, rules, said, state_dir};
 use crate::app::App;
 use crate::cli::tend::RunArgs;
 use crate::error::ToolError;
@@ -57,6 +57,9 @@ pub(super) fn run(app: &App, args: &RunArgs) -> Result<Outcome, ToolError> {
         let worker = Worker::new(Box::new(RuleTask::new(rule.clone(), &directory)), state, rule.policy.clone());
         let task = Supervised { worker, schedule: rule.schedule.clone(), gate: gate(&context, rule) };
         supervisor.start(task).map_err(ToolError::io("start the loop of", &rule.name))?;
+    }
+    if let Some(address) = args.listen {
+        listen::serve(address, rules.clone())?;
     }
     let mut notify = Notify::new();
     let mut written: Option<Instant> = None;

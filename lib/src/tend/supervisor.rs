@@ -23,8 +23,7 @@ use crate::progress::Cancel;
 use crate::world::wait;
 use crate::world::wake::Wake;
 
-/// How long a pass may show no progress beyond the time of one item before it is given up, and how long one that was
-/// given up may take to end.
+/// See [`Supervisor::with_grace`].
 const GRACE: Duration = Duration::from_secs(10);
 /// A pass that could not work comes again this soon, where its schedule is slower.
 const SOON: Duration = Duration::from_secs(60);
@@ -97,6 +96,7 @@ pub struct Supervisor {
     stop: Cancel,
     wake: Arc<Wake>,
     tasks: Vec<(Shared, JoinHandle<()>)>,
+    grace: Duration,
 }
 
 impl Supervisor {
@@ -105,7 +105,14 @@ impl Supervisor {
     /// # Errors
     /// When the system has no descriptor left.
     pub fn new(state: impl Into<PathBuf>, stop: Cancel) -> std::io::Result<Self> {
-        Ok(Self { state: state.into(), stop, wake: Arc::new(Wake::new()?), tasks: Vec::new() })
+        Ok(Self { state: state.into(), stop, wake: Arc::new(Wake::new()?), tasks: Vec::new(), grace: GRACE })
+    }
+
+    /// How long a pass may show no progress beyond the time of one item before it is given up, and how long one that was
+    /// given up may take to end; ten seconds where nothing is said.
+    #[must_use]
+    pub fn with_grace(self, grace: Duration) -> Self {
+        Self { grace, ..self }
     }
 
     /// Starts a task.
@@ -146,7 +153,7 @@ impl Supervisor {
                 let all = healths.iter().all(|one| one.health == Health::Ended);
                 // A stuck one keeps nobody: what it had open is taken back by its database.
                 let longest = self.tasks.iter().filter_map(|(shared, _)| seen(shared).control.clone());
-                let most = longest.map(|control| control.limits().item_time).max().unwrap_or_default() + GRACE * 2;
+                let most = longest.map(|control| control.limits().item_time).max().unwrap_or_default() + self.grace * 2;
                 if all || since.elapsed() > most {
                     return;
                 }
@@ -170,7 +177,7 @@ impl Supervisor {
             let health = if seen.ended { Health::Ended } else { Health::Waiting(seen.next) };
             return TaskHealth { task: name, health };
         };
-        let bound = control.limits().item_time.saturating_add(GRACE);
+        let bound = control.limits().item_time.saturating_add(self.grace);
         let idle =
             control.last_progress().elapsed().min(control.item().map_or(Duration::MAX, |(_, since)| since.elapsed()));
         if seen.abandoned.is_none() && idle > bound {
@@ -180,7 +187,7 @@ impl Supervisor {
             seen.abandoned = Some(Instant::now());
         }
         let health = match seen.abandoned {
-            Some(at) if at.elapsed() > GRACE => {
+            Some(at) if at.elapsed() > self.grace => {
                 let item = control.item().map(|(item, _)| item);
                 if !seen.told {
                     tracing::error!(task = name, ?item, "the pass does not end although it was given up");

@@ -240,6 +240,61 @@ fn a_state_that_can_not_be_written_ends_nothing_and_is_made_up_for() {
     assert_eq!(on_disk.counters().passes, 2);
 }
 
+/// Does not come back before it is let go.
+struct Stuck(Arc<Mutex<()>>);
+
+impl Task for Stuck {
+    fn due(&mut self, _: Timestamp, after: Option<&str>, _: usize) -> Result<Vec<String>, TaskError> {
+        Ok(if after.is_none() { vec!["a".to_owned()] } else { Vec::new() })
+    }
+
+    fn work(&mut self, unit: &mut Unit<'_>) -> Result<(), TaskError> {
+        unit.each(|_| {
+            drop(self.0.lock().unwrap());
+            Ok(())
+        })
+    }
+}
+
+#[test]
+fn a_task_that_is_stuck_is_told_and_keeps_no_other_and_no_end() {
+    let directory = tempfile::tempdir().unwrap();
+    let stop = crate::progress::Cancel::new().unwrap();
+    let grace = Duration::from_millis(200);
+    let mut supervisor = Supervisor::new(directory.path(), stop.clone()).unwrap().with_grace(grace);
+    let lock = Arc::new(Mutex::new(()));
+    let held = lock.lock().unwrap();
+    let fake = Fake::default();
+    fake.0.lock().unwrap().due = (0..3).map(|n| (format!("{n}"), Way::Fine)).collect();
+    let mut quick = policy();
+    quick.limits.item_time = Duration::from_millis(200);
+    let often = Schedule::Every { interval: Duration::from_secs(1), jitter: Duration::ZERO };
+    let tasks: [(&str, Box<dyn Task>); 2] =
+        [("stuck", Box::new(Stuck(Arc::clone(&lock)))), ("well", Box::new(fake.clone()))];
+    for (name, task) in tasks {
+        let worker = Worker::new(task, State::open(directory.path(), name).unwrap(), quick.clone());
+        let gate: Gate = Box::new(|| Ok(Box::new(())));
+        supervisor.start(Supervised { worker, schedule: often.clone(), gate }).unwrap();
+    }
+    let mut seen = Vec::new();
+    supervisor.watch(Duration::from_millis(50), &mut |healths| {
+        let stuck = healths.iter().any(|one| one.health == Health::Stuck(Some("a".to_owned())));
+        seen.extend(stuck.then_some(()));
+        // It is told for as long as it is stuck; what comes due for the other meanwhile is done.
+        if seen.len() == 1 {
+            fake.0.lock().unwrap().due.insert("later".to_owned(), Way::Fine);
+        }
+        if fake.done().contains(&"later".to_owned()) {
+            stop.request();
+        }
+    });
+    let states = State::all(directory.path()).unwrap();
+    let abandoned: Vec<_> = states.iter().map(|state| (state.task(), state.counters().passes_abandoned)).collect();
+    assert_eq!(abandoned, [("stuck", 1), ("well", 0)]);
+    assert_eq!(fake.done().len(), 4);
+    drop(held);
+}
+
 #[test]
 fn a_task_that_goes_in_circles_is_told_so() {
     struct Circle;
