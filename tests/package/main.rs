@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use svckit_testbed::command::{Outcome, sh};
 use svckit_testbed::stories::{Story, run};
-use svckit_testbed::unit::{Recipe, Unit, property_of};
+use svckit_testbed::unit::{QUICK, Recipe, Unit, property_of};
 
 const STORIES: &[Story] = &[("the package is installed, backs a service up by its timer's unit, and is purged", life)];
 
@@ -48,6 +48,7 @@ fn life() {
     for mode in ["hot", "cold"] {
         backed_up(&unit, &store, mode);
     }
+    tended(&unit);
     enabled_by_the_program();
     purged();
     unit.assert_running();
@@ -68,12 +69,13 @@ fn files() {
     assert!(Path::new("/usr/share/doc/svckit/copyright").exists());
 }
 
-const UNITS: [&str; 5] = [
+const UNITS: [&str; 6] = [
     "svc-backup@.service",
     "svc-backup@.timer",
     "svc-backup-all.service",
     "svc-backup-all.timer",
     "svc-resume.service",
+    "svc-tend.service",
 ];
 
 fn units() {
@@ -87,10 +89,42 @@ fn units() {
         assert!(!verified.stderr.contains("svc-"), "{}", verified.stderr);
     }
     assert_eq!(systemctl(["is-enabled", "svc-resume.service"]).stdout.trim(), "enabled");
-    let score = sh("systemd-analyze", ["security", "--no-pager", "svc-backup@any.service"]).stdout;
-    let last = score.lines().rev().find(|line| line.contains("Overall exposure level")).expect(&score);
-    let figure: f64 = last.split_whitespace().find_map(|word| word.parse().ok()).expect(last);
-    assert!(figure <= EXPOSURE_MAX, "{last}");
+    for (unit, most) in [("svc-backup@any.service", EXPOSURE_MAX), ("svc-tend.service", 2.0)] {
+        let score = sh("systemd-analyze", ["security", "--no-pager", unit]).stdout;
+        let last = score.lines().rev().find(|line| line.contains("Overall exposure level")).expect(&score);
+        let figure: f64 = last.split_whitespace().find_map(|word| word.parse().ok()).expect(last);
+        assert!(figure <= most, "{last}");
+    }
+}
+
+/// In its sandbox, beside a service that has its database in /srv; also after the daemon was killed.
+fn tended(unit: &Unit) {
+    let database = unit.directory.join("tended.db");
+    let db = rusqlite::Connection::open(&database).unwrap();
+    db.busy_timeout(QUICK).unwrap();
+    db.execute_batch("PRAGMA journal_mode = wal; CREATE TABLE notes(id INTEGER PRIMARY KEY, old)").unwrap();
+    let owner = Some(1234);
+    std::os::unix::fs::chown(&database, owner, owner).unwrap();
+    let rule = format!(
+        "[rule.notes]\ndatabase = {database:?}\nunit = {:?}\nevery = \"1s\"\ntable = \"notes\"\nkey = \"id\"\nexpired = \"old\"\n",
+        unit.name
+    );
+    std::fs::write("/etc/svckit/tend.toml", rule).unwrap();
+    systemctl(["start", "svc-tend.service"]).expect(0);
+    for _ in ["at first", "after a crash"] {
+        db.execute_batch("INSERT INTO notes(old) VALUES(1), (0), (1)").unwrap();
+        let until = std::time::Instant::now() + QUICK;
+        while db.query_row("SELECT count(*) FROM notes WHERE old", [], |row| row.get::<_, i64>(0)).unwrap() > 0 {
+            let said = || sh("journalctl", ["--no-pager", "-u", "svc-tend.service"]).stdout;
+            assert!(std::time::Instant::now() < until, "nothing is pruned: {}", said());
+            svckit::world::wait::readable(&[], std::time::Instant::now() + std::time::Duration::from_millis(50))
+                .unwrap();
+        }
+        assert_eq!(property_of("svc-tend.service", "ActiveState"), "active");
+        sh("systemctl", ["kill", "--signal=KILL", "svc-tend.service"]).expect(0);
+    }
+    systemctl(["stop", "svc-tend.service"]).expect(0);
+    unit.assert_running();
 }
 
 fn backed_up(unit: &Unit, store: &Path, mode: &str) {
