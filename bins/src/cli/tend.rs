@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -81,17 +82,32 @@ pub struct RunArgs {
     #[arg(long, value_name = "FILE", help_heading = "Monitoring")]
     pub textfile: Option<PathBuf>,
     /// Serve the figures to Prometheus at http://ADDRESS/metrics; an address of this machine alone, as 127.0.0.1:9780
-    #[arg(long, value_name = "ADDRESS", value_parser = loopback, help_heading = "Monitoring")]
-    pub listen: Option<SocketAddr>,
+    #[arg(long, value_name = "ADDRESS", help_heading = "Monitoring")]
+    pub listen: Option<Loopback>,
 }
 
-/// Whoever can connect reads the figures: nobody from elsewhere can.
-fn loopback(text: &str) -> Result<SocketAddr, String> {
-    let address: SocketAddr = text.parse().map_err(|_| "write it as 127.0.0.1:9780".to_owned())?;
-    if !address.ip().is_loopback() {
-        return Err("others could reach it: it has to be a loopback address, as 127.0.0.1:9780".to_owned());
+/// An address of this machine alone: whoever can connect reads what is served there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Loopback(SocketAddr);
+
+impl Loopback {
+    /// The address.
+    #[must_use]
+    pub fn address(self) -> SocketAddr {
+        self.0
     }
-    Ok(address)
+}
+
+impl FromStr for Loopback {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let address: SocketAddr = text.parse().map_err(|_| "write it as 127.0.0.1:9780".to_owned())?;
+        if !address.ip().is_loopback() {
+            return Err("others could reach it: it has to be a loopback address, as 127.0.0.1:9780".to_owned());
+        }
+        Ok(Self(address))
+    }
 }
 
 /// Which rules.

@@ -1,7 +1,7 @@
 //! The figures over HTTP, for Prometheus on the same machine.
 
 use std::convert::Infallible;
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use svckit::tend::rule::Rule;
 use tokio::sync::Semaphore;
 
 use super::metrics;
+use crate::cli::tend::Loopback;
 use crate::error::ToolError;
 
 /// So many ask at once; the next one waits.
@@ -26,8 +27,9 @@ const HEAD_MAX: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Serves them in a thread of its own, which ends with the program. Nothing that happens there touches the loops.
-pub(super) fn serve(address: SocketAddr, rules: Vec<Rule>) -> Result<(), ToolError> {
-    let listener = TcpListener::bind(address).map_err(ToolError::io("listen on", address.to_string()))?;
+pub(super) fn serve(loopback: Loopback, rules: Vec<Rule>) -> Result<(), ToolError> {
+    let address = loopback.address();
+    let listener = TcpListener::bind(loopback.address()).map_err(ToolError::io("listen on", address.to_string()))?;
     listener.set_nonblocking(true).map_err(ToolError::io("listen on", address.to_string()))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
