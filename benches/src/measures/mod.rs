@@ -10,6 +10,7 @@ mod salvage;
 mod snapshot;
 mod stall;
 mod stop;
+mod tend;
 
 use crate::Outcome;
 use crate::bench::Bench;
@@ -29,6 +30,8 @@ pub(crate) const ALL: &[&str] = &[
     "lock-wait",
     "publish",
     "publish-large",
+    "tend",
+    "tend-large",
 ];
 
 pub(crate) fn run(name: &str, bench: &Bench) -> Outcome<Section> {
@@ -45,6 +48,8 @@ pub(crate) fn run(name: &str, bench: &Bench) -> Outcome<Section> {
         "lock-wait" => lock::hand_over(bench),
         "publish" => publish::small(bench),
         "publish-large" => publish::large(bench),
+        "tend" => tend::small(bench),
+        "tend-large" => tend::large(bench),
         other => Err(format!("no measure is called {other}").into()),
     }
 }
