@@ -118,6 +118,14 @@ fn candidates(name: &str) -> Vec<PathBuf> {
     of_user.into_iter().chain(["/etc".into()]).map(|dir| dir.join(name)).collect()
 }
 
+/// Where what is large is kept for a while.
+///
+/// # Errors
+/// When TMPDIR is relative to a working directory that is gone.
+pub fn scratch() -> Result<PathBuf, ToolError> {
+    variable("TMPDIR").map_or_else(|| Ok(PathBuf::from("/var/tmp")), |dir| absolute(&dir))
+}
+
 /// The directory in which systemd hands credentials to a service of its own (systemd.exec(5)).
 #[must_use]
 pub fn credentials() -> Option<PathBuf> {

@@ -4,10 +4,10 @@ use std::fmt::Write;
 use std::path::PathBuf;
 
 use svckit::controller::ContainerSpec;
-use svckit::database::server::{Databases, EngineKind, ServerSpec};
+use svckit::database::server::{Databases, EngineKind, ServerAddress, ServerSpec};
 use svckit::discover::{ServiceRef, Target};
 use svckit::lock::Wait;
-use svckit::operation::{self, DumpReport, DumpRequest, LoadReport, LoadRequest};
+use svckit::operation::{self, DumpReport, DumpRequest, LoadReport, LoadRequest, ServerPlace};
 use svckit::quiesce::Context;
 
 use super::taken::{Taken, stored_text};
@@ -26,7 +26,7 @@ pub(super) fn dump(app: &App, args: &BackupArgs, engine: EngineKind) -> Result<O
     let server =
         ServerSpec { databases, user: args.login.user.clone(), secret: args.login.secret(), ..ServerSpec::new(engine) };
     let request = DumpRequest {
-        container: container(app, args.service.container.as_deref())?,
+        place: place(app, args.service.container.as_deref(), args.at.address.as_ref())?,
         server,
         compression: args.compression.unwrap_or_default(),
         store: service::absolute(&store)?,
@@ -45,14 +45,8 @@ pub(super) fn of_target(
     target: &Target,
     server: &ServerSpec,
 ) -> Result<Taken, ToolError> {
-    let Some(ServiceRef::Container(container)) = &target.service else {
-        return Err(ToolError::usage(
-            format!("back up {}: it names no container of its server", target.name),
-            "add: container = \"NAME\"",
-        ));
-    };
     let request = DumpRequest {
-        container: container.clone(),
+        place: place_of(target)?,
         server: server.clone(),
         compression: super::run::compression_of(args, target),
         store: super::run::store_of(args, target)?,
@@ -69,9 +63,26 @@ pub(super) fn shown(app: &App, report: &DumpReport) -> Result<Outcome, ToolError
     Ok(Outcome::Done)
 }
 
-fn container(app: &App, name: Option<&str>) -> Result<ContainerSpec, ToolError> {
-    let name = name.ok_or_else(|| ToolError::usage("no container was named", "add --container NAME"))?;
-    Ok(ContainerSpec::named(name, dirs::discovery(app.config.as_deref())?.engine().clone()))
+fn place(app: &App, container: Option<&str>, address: Option<&ServerAddress>) -> Result<ServerPlace, ToolError> {
+    if let Some(address) = address {
+        return Ok(ServerPlace::Address(address.clone()));
+    }
+    let absent =
+        || ToolError::usage("no server was named", "add --container NAME, or --server HOST:PORT or its socket");
+    let engine = dirs::discovery(app.config.as_deref())?.engine().clone();
+    Ok(ServerPlace::Container(Box::new(ContainerSpec::named(container.ok_or_else(absent)?, engine))))
+}
+
+/// Where a target's server is.
+pub(super) fn place_of(target: &Target) -> Result<ServerPlace, ToolError> {
+    match (&target.address, &target.service) {
+        (Some(address), _) => Ok(ServerPlace::Address(address.clone())),
+        (None, Some(ServiceRef::Container(container))) => Ok(ServerPlace::Container(Box::new(container.clone()))),
+        (None, _) => Err(ToolError::usage(
+            format!("{} names neither a container of its server nor its address", target.name),
+            "add: container = \"NAME\", or server = \"HOST:PORT\"",
+        )),
+    }
 }
 
 /// What a dump did, for people.
@@ -88,7 +99,7 @@ fn dump_text(report: &DumpReport) -> String {
             let _infallible = writeln!(text, "{}: would be dumped", report.target);
         }
     }
-    let server = format!("{} {} in {}", report.engine, report.server_version, report.container);
+    let server = format!("{} {} in {}", report.engine, report.server_version, report.place);
     let _infallible = writeln!(text, "  server: {}", render::one_line(&server));
     for database in &report.databases {
         let name = render::one_line(&database.name);
@@ -112,7 +123,7 @@ pub(super) fn load(app: &App, args: &RestoreArgs) -> Result<Outcome, ToolError> 
         target: args.target.clone(),
         member: args.member.clone(),
         backup: args.backup.clone(),
-        container: container(app, args.service.container.as_deref())?,
+        place: place(app, args.service.container.as_deref(), args.at.address.as_ref())?,
         user: args.login.user.clone(),
         secret: args.login.secret(),
         credentials: dirs::credentials(),
@@ -129,7 +140,7 @@ pub(super) fn load(app: &App, args: &RestoreArgs) -> Result<Outcome, ToolError> 
 fn load_text(report: &LoadReport, would: bool) -> String {
     let mut text = String::new();
     let end = if would { "would be restored" } else { "restored" };
-    let _infallible = writeln!(text, "{} {}: {end} into {}", report.target, report.backup, report.container);
+    let _infallible = writeln!(text, "{} {}: {end} into {}", report.target, report.backup, report.place);
     for part in &report.loaded {
         let _infallible = writeln!(text, "  loaded: {part}");
     }
@@ -154,5 +165,7 @@ fn load_text(report: &LoadReport, would: bool) -> String {
 /// The path of a restore that goes to files.
 pub(super) fn to_path(args: &RestoreArgs) -> Result<PathBuf, ToolError> {
     let to = args.to.as_deref();
-    service::absolute(to.ok_or_else(|| ToolError::usage("no place was named", "add --to PATH, or --container NAME"))?)
+    service::absolute(to.ok_or_else(|| {
+        ToolError::usage("no place was named", "add --to PATH, or --container NAME or --server ADDRESS")
+    })?)
 }

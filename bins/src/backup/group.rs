@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use svckit::discover::{ServiceRef, Target};
+use svckit::discover::Target;
 use svckit::lock::Wait;
 use svckit::operation::{
     self, GroupMember, GroupReport, GroupRequest, GroupedMember, Includes, MemberData, MemberFiles,
@@ -41,17 +41,9 @@ pub(super) fn take(
 }
 
 fn member(context: &Context, args: &BackupArgs, target: &Target) -> Result<GroupMember, ToolError> {
-    let data = match (&target.server, &target.service) {
-        (Some(server), Some(ServiceRef::Container(container))) => {
-            MemberData::Server(Box::new((container.clone(), server.clone())))
-        }
-        (Some(_), _) => {
-            return Err(ToolError::usage(
-                format!("{} names no container of its server", target.name),
-                "add: container = \"NAME\"",
-            ));
-        }
-        (None, _) => {
+    let data = match &target.server {
+        Some(server) => MemberData::Server(Box::new((super::dump::place_of(target)?, server.clone()))),
+        None => {
             let mode = mode(args.mode, Some(target));
             MemberData::Files(Box::new(MemberFiles {
                 databases: target.sqlite.clone(),

@@ -25,6 +25,10 @@ pub(super) fn backup(app: &App, args: &BackupArgs) -> Result<Outcome, ToolError>
     if let Some(engine) = args.server.engine {
         return super::dump::dump(app, args, engine);
     }
+    if args.at.address.is_some() {
+        let hint = "add --engine mysql, postgres or redis";
+        return Err(ToolError::usage("--server says where a server is, and not of which kind", hint));
+    }
     let mut outcomes = Vec::new();
     let mut discovery = dirs::discovery(app.config.as_deref())?;
     let context = app.context()?;

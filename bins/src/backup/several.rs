@@ -13,7 +13,7 @@ use svckit::{Failure, FailureKind};
 
 use super::run::of_target;
 use super::taken::Taken;
-use super::targets::service_text;
+use super::targets::service_of;
 use crate::app::App;
 use crate::cli::backup::BackupArgs;
 use crate::error::ToolError;
@@ -96,7 +96,7 @@ impl Several<'_> {
         let item = |name: &String| {
             // One that can't be read fails when its turn comes.
             let target = self.discovery.target(name).ok();
-            let service = target.as_ref().and_then(|target| target.service.as_ref()).map(service_text);
+            let service = target.as_ref().and_then(service_of);
             let order = target.map(|target| target.order).unwrap_or_default();
             let after = order.after.iter().map(ToString::to_string).collect();
             RunItem { name: name.clone(), priority: order.priority, after, service }

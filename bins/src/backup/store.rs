@@ -61,7 +61,7 @@ pub(super) fn verify(app: &App, args: &VerifyArgs) -> Result<Outcome, ToolError>
     let test = match args.restore {
         true => {
             let endpoint = dirs::discovery(app.config.as_deref())?.engine().clone();
-            Some(RestoreTest { endpoint, queries: queries(&args.query) })
+            Some(RestoreTest { endpoint, scratch: dirs::scratch()?, queries: queries(&args.query) })
         }
         false => None,
     };

@@ -82,7 +82,7 @@ fn as_json(target: &Target) -> serde_json::Value {
         "target": target.name.as_str(),
         "title": target.title,
         "source": source(target),
-        "service": target.service.as_ref().map(service_text),
+        "service": service_of(target),
         "server": target.server.as_ref().map(server_json),
         "databases": raw(&target.sqlite),
         "include": raw(&target.include),
@@ -96,15 +96,19 @@ fn as_json(target: &Target) -> serde_json::Value {
 
 fn text(target: &Target) -> String {
     let mut lines = vec![format!("{} ({}): {}", target.name, source(target), render::one_line(&target.title))];
-    lines.extend(
-        target.service.as_ref().map(|service| format!("  service: {}", render::one_line(&service_text(service)))),
-    );
+    lines.extend(service_of(target).map(|service| format!("  service: {}", render::one_line(&service))));
     lines.extend(target.server.as_ref().map(|server| format!("  would dump: {}", server_text(server))));
     lines.extend(target.sqlite.iter().map(|path| format!("  database: {}", render::path(path))));
     lines.extend(target.include.iter().map(|path| format!("  with: {}", render::path(path))));
     let store = target.store.as_ref().map_or_else(|| "none: name it with --to".to_owned(), |store| render::path(store));
     lines.push(format!("  store: {store}\n"));
     lines.join("\n")
+}
+
+/// What targets of one service have in common.
+pub(super) fn service_of(target: &Target) -> Option<String> {
+    let address = target.address.as_ref().map(|address| format!("server {address}"));
+    address.or_else(|| target.service.as_ref().map(service_text))
 }
 
 fn source(target: &Target) -> &'static str {

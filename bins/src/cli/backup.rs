@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use svckit::name::{BackupId, TargetName};
 
 use super::ctl::{CompletionsArgs, ManArgs};
-use super::server::{LoginFlags, ServerFlags};
+use super::server::{AddressFlags, LoginFlags, ServerFlags};
 use super::{Global, GuardArgs, ServiceFlags, StopFlags, duration};
 
 /// Back up the databases of services that run, prove the backups, and restore them
@@ -42,6 +42,8 @@ pub enum Command {
         svc-backup backup --sqlite /srv/notes.db --unit notes.service --mode cold --to /srv/backups --dry-run\n  \
         svc-backup backup --engine mysql --container shop-db --to /srv/backups
   \
+        svc-backup backup --engine postgres --server unix:/run/postgresql --to /srv/backups
+  \
         svc-backup backup --group shop
   \
         svc-backup backup --all")]
@@ -55,7 +57,8 @@ pub enum Command {
     /// Put a backup back, keeping what it replaces
     #[command(after_help = "Examples:\n  svc-backup restore --from /srv/backups notes --to /tmp/look.db\n  \
         svc-backup restore --from /srv/backups notes --to /var/lib/notes/notes.db --unit notes.service\n  \
-        svc-backup restore --from /srv/backups shop-db --container shop-db --overwrite")]
+        svc-backup restore --from /srv/backups shop-db --container shop-db --overwrite\n  \
+        svc-backup restore --from /srv/backups postgres --server db.example:5432 --password-file /etc/svckit/db.password")]
     Restore(Box<RestoreArgs>),
     /// Remove backups that a rule no longer keeps; never the last one that verifies
     #[command(
@@ -135,7 +138,7 @@ pub struct BackupArgs {
     #[arg(long, value_name = "N", conflicts_with = "sqlite", value_parser = clap::value_parser!(u8).range(1..=64))]
     pub at_once: Option<u8>,
     /// A SQLite database; may be repeated: all are taken at one instant
-    #[arg(long, value_name = "PATH", required_unless_present_any = ["targets", "all", "group", "engine"])]
+    #[arg(long, value_name = "PATH", required_unless_present_any = ["targets", "all", "group", "engine", "address"])]
     pub sqlite: Vec<PathBuf>,
     /// The directory of the store [default: the target's]
     #[arg(long, value_name = "STORE")]
@@ -161,6 +164,9 @@ pub struct BackupArgs {
     #[command(flatten)]
     /// Which server is dumped.
     pub server: ServerFlags,
+    #[command(flatten)]
+    /// Where it is.
+    pub at: AddressFlags,
     #[command(flatten)]
     /// As whom.
     pub login: LoginFlags,
@@ -217,7 +223,7 @@ pub struct VerifyArgs {
     pub target: Option<TargetName>,
     /// Only this backup
     pub backup: Option<BackupId>,
-    /// Also restore each, into a scratch directory, or a dump into a scratch container, and check the databases there
+    /// Also restore each, into a scratch directory, or a dump into a scratch container or a private server, and check the databases there
     #[arg(long)]
     pub restore: bool,
     /// With --restore: a statement that the restored databases of a dump must answer; `SQL => LINE`: with this first line
@@ -239,10 +245,10 @@ pub struct RestoreArgs {
     #[arg(long, value_name = "MEMBER")]
     pub member: Option<TargetName>,
     /// A file for one database, a directory for a set and for files (a new one is made; `DIR/` asks for one); a dump
-    /// goes into the server of --container instead
-    #[arg(long, value_name = "PATH", required_unless_present = "container")]
+    /// goes into the server of --container or at --server instead
+    #[arg(long, value_name = "PATH", required_unless_present_any = ["container", "address"], conflicts_with = "address")]
     pub to: Option<PathBuf>,
-    /// Replace databases of --container that are not empty; they are dumped first, as a backup of TARGET.replaced
+    /// Replace databases of that server that are not empty; they are dumped first, as a backup of TARGET.replaced
     #[arg(long, conflicts_with = "to")]
     pub overwrite: bool,
     /// Don't dump what --overwrite replaces
@@ -251,6 +257,9 @@ pub struct RestoreArgs {
     /// Print the plan, and do nothing
     #[arg(long)]
     pub dry_run: bool,
+    #[command(flatten)]
+    /// The server that a dump is loaded into.
+    pub at: AddressFlags,
     #[command(flatten)]
     /// As whom a dump is loaded.
     pub login: LoginFlags,

@@ -1,9 +1,9 @@
-//! How the server of a container is named on a command line, and where its password is.
+//! How a database server is named on a command line, and where its password is.
 
 use std::path::PathBuf;
 
 use clap::Args;
-use svckit::database::server::{DatabaseName, SecretName, SecretSource, UserName, VariableName};
+use svckit::database::server::{DatabaseName, SecretName, SecretSource, ServerAddress, UserName, VariableName};
 
 /// As whom, and where the password is; never the password.
 #[derive(Debug, Clone, Default, Args)]
@@ -51,11 +51,19 @@ impl LoginFlags {
 /// Which databases of which server, and how they are stored.
 #[derive(Debug, Clone, Default, Args)]
 pub struct ServerFlags {
-    /// The server in --container: mysql (MariaDB too), postgres, redis, mongodb, influxdb or influxdb1
-    #[arg(long, value_name = "ENGINE", requires = "container", conflicts_with_all = ["sqlite", "targets", "all", "include", "mode"],
+    /// The server in --container or at --server: mysql (MariaDB too), postgres, redis, mongodb, influxdb or influxdb1
+    #[arg(long, value_name = "ENGINE", conflicts_with_all = ["sqlite", "targets", "all", "include", "mode"],
         help_heading = "Database server")]
     pub engine: Option<svckit::database::server::EngineKind>,
     /// Only this database, without users and roles; may be repeated [default: all, with users and roles]
     #[arg(long, value_name = "NAME", requires = "engine", help_heading = "Database server")]
     pub database: Vec<DatabaseName>,
+}
+
+/// Where a server listens that is in no container.
+#[derive(Debug, Clone, Default, Args)]
+pub struct AddressFlags {
+    /// Where the server listens, for the programs of this host: HOST:PORT, or the path of its socket
+    #[arg(long = "server", value_name = "ADDRESS", group = "which", help_heading = "Database server")]
+    pub address: Option<ServerAddress>,
 }

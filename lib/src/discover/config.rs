@@ -36,14 +36,14 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use super::config_server::{parsed, read_order, read_server};
+use super::config_server::{parsed, read_address, read_order, read_server};
 use super::error::{DiscoverError, Finding};
 use super::group::{GroupSettings, read_group};
 use super::reader::{Document, FILE_LEN_MAX, Table};
 use super::target::{Alerts, Mode, Order, Retention, ServiceRef, StopSettings};
 use crate::compression::Compression;
 use crate::controller::{ClientFiles, CommandLine, ContainerSpec, Endpoint, EndpointError, TlsFiles};
-use crate::database::server::ServerSpec;
+use crate::database::server::{ServerAddress, ServerSpec};
 use crate::failure::Failure;
 use crate::lock::OnNetwork;
 use crate::name::{ServiceName, TargetName};
@@ -57,6 +57,7 @@ pub(super) struct Settings {
     pub(super) service: Option<ServiceRef>,
     pub(super) service_name: Option<String>,
     pub(super) server: Option<ServerSpec>,
+    pub(super) address: Option<ServerAddress>,
     pub(super) order: Order,
     pub(super) sqlite: Option<Vec<PathBuf>>,
     pub(super) include: Option<Vec<PathBuf>>,
@@ -160,6 +161,7 @@ fn read_root<'i>(document: &Document<'i>, root: &toml::de::DeTable<'i>) -> Confi
         settings.service = read_service(&table);
         settings.service_name = table.text("service", "mailbox");
         settings.server = read_server(&table);
+        settings.address = read_address(&table);
         settings.order = read_order(&table);
         settings.sqlite = table.paths("sqlite", "/var/lib/notes/notes.db", false);
         settings.include = table.paths("include", "/etc/notes", false);
@@ -174,7 +176,7 @@ fn read_root<'i>(document: &Document<'i>, root: &toml::de::DeTable<'i>) -> Confi
             let all: Vec<&str> = super::profile::names().collect();
             table.refuse("profile", &format!("there is no profile {profile:?}"), Some(&all.join(" or ")));
         } else if !is_profile && settings.sqlite.is_none() && settings.include.is_none() && !table.has("engine") {
-            let instead = "sqlite = [\"/path/to/the.db\"], or engine = \"postgres\" and its container";
+            let instead = "sqlite = [\"/path/to/the.db\"], or engine = \"postgres\" and its container or server";
             document.find(at, format!("[target.{name}] names no data"), Some(instead.to_owned()));
         }
         table.finish();

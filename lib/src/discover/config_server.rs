@@ -9,6 +9,10 @@
 //! password-file = "/etc/svckit/shop.password"   # or password-env, password-secret, password-credential,
 //!                                    # password-command; left out: what the image's own variables say
 //! validate = ["SELECT 1 FROM orders LIMIT 1"]   # each must have an answer in a restored copy
+//!
+//! [target.wiki]                      # of a server that is in no container, by the programs of this host
+//! server = "unix:/run/postgresql"    # its socket (of PostgreSQL also the directory), or "db.example:5432"
+//! engine = "postgres"                # mysql, postgres or redis
 //! priority = 10                      # earlier in a run of all
 //! after = ["notes"]                  # not before these, and not where one of them failed
 //! ```
@@ -19,7 +23,7 @@ use super::config::read_command;
 use super::reader::Table;
 use super::target::Order;
 use crate::controller::CommandLine;
-use crate::database::server::{Databases, EngineKind, SecretSource, ServerSpec, ValidationQuery};
+use crate::database::server::{Databases, EngineKind, SecretSource, ServerAddress, ServerSpec, ValidationQuery};
 
 /// The priorities that there are: a few that people can order in their heads.
 const PRIORITY_MAX: i32 = 1000;
@@ -48,7 +52,8 @@ pub(super) fn read_server(table: &Table<'_, '_>) -> Option<ServerSpec> {
     let question = |statement: String| ValidationQuery { database: None, statement, expect: None };
     let validation = table.texts("validate", "SELECT 1 FROM orders LIMIT 1");
     let Some(engine) = engine else {
-        const OF_SERVERS: [&str; 8] = [
+        const OF_SERVERS: [&str; 9] = [
+            "server",
             "database",
             "user",
             "password-file",
@@ -68,8 +73,13 @@ pub(super) fn read_server(table: &Table<'_, '_>) -> Option<ServerSpec> {
     if databases.is_some() && !engine.has_databases() {
         table.refuse("database", &format!("{} has no databases that could be dumped alone", engine.title()), None);
     }
-    if !table.has("container") {
-        table.refuse("engine", "which server? it lacks its container", Some("container = \"shop-db\""));
+    match table.has("server") {
+        true => check_address(table, engine),
+        false if !table.has("container") => {
+            let instead = "container = \"shop-db\", or server = \"db.example:5432\"";
+            table.refuse("engine", "which server? it lacks its container, or its address", Some(instead));
+        }
+        false => {}
     }
     for key in ["sqlite", "include", "mode"] {
         if table.has(key) {
@@ -83,6 +93,30 @@ pub(super) fn read_server(table: &Table<'_, '_>) -> Option<ServerSpec> {
         validation: validation.unwrap_or_default().into_iter().map(question).collect(),
         ..ServerSpec::new(engine)
     })
+}
+
+/// Where a server listens that is in no container.
+pub(super) fn read_address(table: &Table<'_, '_>) -> Option<ServerAddress> {
+    parsed(table, "server", "unix:/run/postgresql")
+}
+
+/// What a server at an address can't have.
+fn check_address(table: &Table<'_, '_>, engine: EngineKind) {
+    if !engine.is_dumped_from_host() {
+        let reason = format!("{} is dumped in its container only", engine.title());
+        table.refuse("server", &reason, Some("container = \"shop-db\""));
+    }
+    for key in ["container", "unit", "user-unit", "pid-file", "command", "service"] {
+        if table.has(key) {
+            table.refuse(key, "the server is reached by its address, and nothing is stopped: leave one out", None);
+        }
+    }
+    for key in ["password-env", "password-secret"] {
+        if table.has(key) {
+            let instead = "password-file = \"/etc/svckit/shop.password\"";
+            table.refuse(key, "it is found in a container, and this server is in none", Some(instead));
+        }
+    }
 }
 
 pub(super) fn read_order(table: &Table<'_, '_>) -> Order {

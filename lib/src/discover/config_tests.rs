@@ -78,7 +78,7 @@ fn everything_that_the_manual_shows_is_read() {
 fn a_mistake_is_told_with_its_place_and_with_what_to_write() {
     let said = said("[target.a]\nsqlit = [\"/a.db\"]\nunit = 3\nmode = \"warm\"\nstore = \"backups\"\n");
     let wanted = [
-        "1:9: [target.a] names no data (write: sqlite = [\"/path/to/the.db\"], or engine = \"postgres\" and its container)",
+        "1:9: [target.a] names no data (write: sqlite = [\"/path/to/the.db\"], or engine = \"postgres\" and its container or server)",
         "2:1: [target.a] has no key \"sqlit\" (write: sqlite = ...)",
         "3:8: unit in [target.a] is an integer, not a string (write: unit = \"notes.service\")",
         "4:8: mode in [target.a]: \"warm\" is not one of its words \
@@ -103,6 +103,9 @@ fn each_kind_of_mistake_is_found() {
         ("[target.a]\nprofile = \"plx\"", "no profile"),
         ("[targets.a]", "no key \"targets\""),
         ("[target.a]\nsqlite = [\"/a\"]\nservice = \"none\"", "no [service.none]"),
+        ("[target.a]\nengine = \"postgres\"\nserver = \"db\"", "it is unix:/PATH or HOST:PORT"),
+        ("[target.a]\nengine = \"postgres\"\nserver = \"db:1\"\ncontainer = \"x\"", "reached by its address"),
+        ("[target.a]\nengine = \"influxdb1\"\nserver = \"db:1\"", "in its container only"),
         ("[target.a\n", "1:"),
         ("[target.a]\n[target.a]", "duplicate"),
     ] {

@@ -307,6 +307,7 @@ impl Discovery {
                 .or(found.sqlite_program)
                 .or_else(|| first(&layers, |layer| layer.sqlite_program.as_ref())),
             server: own_settings.server.clone(),
+            address: own_settings.address.clone(),
             order: own_settings.order.clone(),
             origin: if own.is_none() { Origin::Profile } else { Origin::Configured },
             name,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::compression::Compression;
 use crate::controller::{CommandLine, ContainerSpec};
-use crate::database::server::ServerSpec;
+use crate::database::server::{ServerAddress, ServerSpec};
 use crate::name::TargetName;
 use crate::world::StopSignal;
 
@@ -112,6 +112,8 @@ pub struct Target {
     pub service: Option<ServiceRef>,
     /// The database server in it, where that is what is backed up.
     pub server: Option<ServerSpec>,
+    /// Where that listens, where it is in no container.
+    pub address: Option<ServerAddress>,
     /// The SQLite databases; taken at one instant.
     pub sqlite: Vec<PathBuf>,
     /// Files, directories and globs beside them.

@@ -63,6 +63,11 @@ impl LockKey {
         &self.label
     }
 
+    /// A short text of letters and digits that tells it from others.
+    pub(crate) fn hash(&self) -> &str {
+        self.file_stem.rsplit('-').next().unwrap_or_default()
+    }
+
     pub(super) fn file_name(&self) -> String {
         format!("{}.lock", self.file_stem)
     }

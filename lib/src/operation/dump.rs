@@ -5,13 +5,12 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::common::{begin, lock_keys, refused};
+use super::common::{begin, refused};
 use super::error::{During, OperationError};
-use super::server::{Attached, attach};
+use super::server::{Attached, ServerPlace, attach};
 use super::verification::{boxed, common_rungs};
 use crate::archive::{ArchiveError, Backup, Checked, Content, Draft, Payload, Store};
 use crate::compression::Compression;
-use crate::controller::{ContainerSpec, ServiceController};
 use crate::database::server::{DumpFacts, Looked, Part, SecretFile, ServerSpec};
 use crate::failure::{Failure, FailureKind};
 use crate::lock::{Holder, Wait};
@@ -20,18 +19,18 @@ use crate::plan;
 use crate::quiesce::Context;
 use crate::world::raw_path::RawPath;
 
-/// A dump of a container's server.
+/// A dump of a server.
 #[derive(Debug, Clone)]
 pub struct DumpRequest {
-    /// The container.
-    pub container: ContainerSpec,
+    /// Where the server is.
+    pub place: ServerPlace,
     /// What is dumped, and as whom.
     pub server: ServerSpec,
     /// How it is stored.
     pub compression: Compression,
     /// The store's directory; created where its parent exists.
     pub store: PathBuf,
-    /// The name in the store; `None`: the container's.
+    /// The name in the store; `None`: the container's, or the engine's with its host's.
     pub name: Option<TargetName>,
     /// The directory in which systemd hands credentials over, where it does (`CREDENTIALS_DIRECTORY`).
     pub credentials: Option<PathBuf>,
@@ -61,8 +60,8 @@ pub struct DumpReport {
     pub backup: Option<BackupId>,
     /// Where it is.
     pub path: Option<RawPath>,
-    /// The container, as people name it.
-    pub container: String,
+    /// Where the server is: `container shop-db`, `server db.example:5432`.
+    pub place: String,
     /// The engine's word.
     pub engine: String,
     /// The server's version.
@@ -83,18 +82,18 @@ pub struct DumpReport {
     pub notices: Vec<String>,
 }
 
-/// Dumps the databases of a container's server. A dump that is not whole never becomes a backup.
+/// Dumps the databases of a server. A dump that is not whole never becomes a backup.
 ///
 /// # Errors
 /// Those of the parts. The store is as it was then.
 pub fn dump(context: &Context, request: &DumpRequest) -> Result<DumpReport, OperationError> {
-    let what = format!("back up the databases of container {}", request.container.name);
-    let attached = attach(context, &request.container, &request.server, request.credentials.as_deref(), &what)?;
+    let what = format!("back up the databases of {}", request.place);
+    let attached = attach(context, &request.place, &request.server, request.credentials.as_deref(), &what)?;
     if request.dry_run {
         return planned(request, &attached, &what).map(|(report, ..)| report);
     }
-    let label = attached.container.label();
-    let keys = lock_keys(Some(&attached.container), &[])?;
+    let label = attached.label();
+    let keys = attached.lock_keys()?;
     let _lock = begin(context, "backup", &label, &keys, request.wait)?;
     SecretFile::sweep(&attached.session).during(what.as_str())?;
     take(context, request, &attached, &what)
@@ -106,21 +105,21 @@ fn planned(
     attached: &Attached,
     what: &str,
 ) -> Result<(DumpReport, Looked, Vec<Part>), OperationError> {
-    let Attached { container, engine, session } = attached;
+    let Attached { engine, session, .. } = attached;
     let name = match &request.name {
         Some(name) => name.clone(),
-        None => plan::name_from(container.name()).parse().during(what)?,
+        None => plan::name_from(attached.name()).parse().during(what)?,
     };
     let looked = engine.look(session, request.server.databases.named()).during(what)?;
     let parts = engine.parts(&looked);
     if parts.is_empty() {
         return Err(refused(what, "the server has no database of its own", FailureKind::No));
     }
-    let report = report(request, &container.label(), &name, &looked, &parts);
+    let report = report(request, &attached.label(), &name, &looked, &parts);
     Ok((report, looked, parts))
 }
 
-/// Under the container's lock.
+/// Under the server's lock.
 pub(super) fn take(
     context: &Context,
     request: &DumpRequest,
@@ -128,8 +127,8 @@ pub(super) fn take(
     what: &str,
 ) -> Result<DumpReport, OperationError> {
     let (mut report, looked, parts) = planned(request, attached, what)?;
-    let Attached { container, engine, session } = attached;
-    let label = container.label();
+    let Attached { engine, session, .. } = attached;
+    let label = attached.label();
     let store = Store::create(&request.store).during(what)?;
     let holder = Holder::own("backup", &label).map_err(|e| refused(what, e.to_string(), FailureKind::Failed))?;
     let mut draft = store.begin(&report.target, &holder, &context.cancel).during(what)?;
@@ -189,7 +188,7 @@ pub(super) fn is_of_stream(error: &ArchiveError) -> bool {
 fn report(request: &DumpRequest, label: &str, name: &TargetName, looked: &Looked, parts: &[Part]) -> DumpReport {
     let mut plan: Vec<String> = parts
         .iter()
-        .map(|part| format!("dump {} of {label} by its own {}", part.name, program_name(&looked.program)))
+        .map(|part| format!("dump {} of {label} by {} {}", part.name, whose(request), program_name(&looked.program)))
         .collect();
     plan.push("write it into the store while it is dumped, read back what was written, and verify that".to_owned());
     plan.push(format!("publish as a new backup of {name} in {}", request.store.display()));
@@ -198,7 +197,7 @@ fn report(request: &DumpRequest, label: &str, name: &TargetName, looked: &Looked
         target: name.clone(),
         backup: None,
         path: None,
-        container: label.to_owned(),
+        place: label.to_owned(),
         engine: request.server.engine.word().to_owned(),
         server_version: looked.version.clone(),
         databases: databases.collect(),
@@ -208,6 +207,13 @@ fn report(request: &DumpRequest, label: &str, name: &TargetName, looked: &Looked
         rungs: Vec::new(),
         plan,
         notices: looked.notes.clone(),
+    }
+}
+
+fn whose(request: &DumpRequest) -> &'static str {
+    match request.place {
+        ServerPlace::Container(_) => "its own",
+        ServerPlace::Address(_) => "this host's",
     }
 }
 

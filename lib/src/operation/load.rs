@@ -8,15 +8,14 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::common::{begin, lock_keys, refused};
+use super::common::{begin, refused};
 use super::dump::{DumpRequest, facts_of, take};
 use super::error::{During, OperationError};
 use super::restore::{choose, of_member};
-use super::server::{Attached, attach};
+use super::server::{Attached, ServerPlace, attach};
 use super::verification::boxed;
 use crate::archive::{Backup, Payload, PayloadKind, Store};
 use crate::compression::Compression;
-use crate::controller::{ContainerSpec, ServiceController};
 use crate::database::server::{
     Databases, DumpFacts, EngineKind, PartOf, SecretFile, SecretSource, ServerSpec, UserName,
 };
@@ -25,7 +24,7 @@ use crate::lock::Wait;
 use crate::name::{BackupId, TargetName};
 use crate::quiesce::Context;
 
-/// A restore of a dump into a container's server.
+/// A restore of a dump into a server.
 #[derive(Debug, Clone)]
 pub struct LoadRequest {
     /// The store's directory.
@@ -36,8 +35,8 @@ pub struct LoadRequest {
     pub member: Option<TargetName>,
     /// Which backup; `None`: the latest that verifies.
     pub backup: Option<BackupId>,
-    /// The container whose server gets the databases.
-    pub container: ContainerSpec,
+    /// Where the server is that gets the databases.
+    pub place: ServerPlace,
     /// As whom.
     pub user: Option<UserName>,
     /// Where that user's password is found.
@@ -61,8 +60,8 @@ pub struct LoadReport {
     pub target: TargetName,
     /// The backup that was loaded.
     pub backup: BackupId,
-    /// The container.
-    pub container: String,
+    /// Where the server is.
+    pub place: String,
     /// The parts that were loaded; none in a dry run.
     pub loaded: Vec<String>,
     /// What was there and is replaced.
@@ -77,12 +76,12 @@ pub struct LoadReport {
     pub notices: Vec<String>,
 }
 
-/// Loads a dump into the server of a container that runs.
+/// Loads a dump into a server that runs.
 ///
 /// # Errors
 /// Those of the parts. Until the first database is removed or made, nothing is changed; the message says where one was.
 pub fn load(context: &Context, request: &LoadRequest) -> Result<LoadReport, OperationError> {
-    let what = format!("restore {} into container {}", request.target, request.container.name);
+    let what = format!("restore {} into {}", request.target, request.place);
     let store = Store::open(&request.store).during(what.as_str())?;
     let mut notices = Vec::new();
     let backup = choose(context, &store, (&request.target, request.backup.as_ref()), &mut notices, &what)?;
@@ -97,8 +96,8 @@ pub fn load(context: &Context, request: &LoadRequest) -> Result<LoadReport, Oper
         });
     };
     let spec = login(request, kind);
-    let attached = attach(context, &request.container, &spec, request.credentials.as_deref(), &what)?;
-    let label = attached.container.label();
+    let attached = attach(context, &request.place, &spec, request.credentials.as_deref(), &what)?;
+    let label = attached.label();
     let mut in_the_way = Vec::new();
     for (_, facts) in &parts {
         in_the_way.extend(attached.engine.in_the_way(&attached.session, facts).during(what.as_str())?);
@@ -114,7 +113,7 @@ pub fn load(context: &Context, request: &LoadRequest) -> Result<LoadReport, Oper
     let mut report = LoadReport {
         target: request.target.clone(),
         backup: backup.manifest().id.clone(),
-        container: label.clone(),
+        place: label.clone(),
         loaded: Vec::new(),
         replaced: in_the_way,
         kept: None,
@@ -126,7 +125,7 @@ pub fn load(context: &Context, request: &LoadRequest) -> Result<LoadReport, Oper
     if request.dry_run {
         return Ok(report);
     }
-    let keys = lock_keys(Some(&attached.container), &[])?;
+    let keys = attached.lock_keys()?;
     let _lock = begin(context, "restore", &label, &keys, request.wait)?;
     SecretFile::sweep(&attached.session).during(what.as_str())?;
     if !report.replaced.is_empty() && request.keep {
@@ -153,14 +152,14 @@ fn keep(
     spec: &ServerSpec,
     parts: &[(&Payload, DumpFacts)],
 ) -> Result<(TargetName, BackupId), OperationError> {
-    let what = format!("keep what {} has", attached.container.label());
+    let what = format!("keep what {} has", attached.label());
     let name: TargetName = format!("{}.replaced", request.target).parse().during(what.as_str())?;
     let there = attached.engine.look(&attached.session, None).during(what.as_str())?;
     let wanted: Vec<_> = parts.iter().flat_map(|(_, facts)| facts.of.names()).collect();
     let databases: Vec<_> = there.databases.into_iter().filter(|name| wanted.contains(name)).collect();
     let databases = if databases.is_empty() { Databases::All } else { Databases::Named(databases) };
     let dump = DumpRequest {
-        container: request.container.clone(),
+        place: request.place.clone(),
         server: ServerSpec { databases, ..spec.clone() },
         compression: Compression::default(),
         store: request.store.clone(),
@@ -236,10 +235,10 @@ fn plan(request: &LoadRequest, report: &LoadReport, parts: &[(&Payload, DumpFact
         if request.keep {
             steps.push(format!("dump {list} as a backup of {}.replaced", request.target));
         }
-        steps.push(format!("remove {list} from {}", report.container));
+        steps.push(format!("remove {list} from {}", report.place));
     }
     for (payload, _) in parts {
-        steps.push(format!("load {} of {} into {}", payload.name, report.backup, report.container));
+        steps.push(format!("load {} of {} into {}", payload.name, report.backup, report.place));
     }
     steps.push("compare what is there with what was recorded".to_owned());
     steps

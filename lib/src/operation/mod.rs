@@ -51,5 +51,6 @@ pub use run::{
     Ended, Failed, MayPass, RecordError, Records, Retries, RunItem, RunRecord, Slots, Succeeded, TargetOfRun,
     TargetRecord, run_all,
 };
+pub use server::ServerPlace;
 pub use store::{Expired, ListedBackup, VerifiedBackup, expire, list, verify};
 pub use undo::{preserved, undo};

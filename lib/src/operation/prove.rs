@@ -1,5 +1,8 @@
-//! The proof of a dump: restored into a server of the same image that has no network and nothing else in it, counted,
+//! The proof of a dump: restored into a server of the same image, or of the same version on this host where it was dumped
+//! from here, that has no network and nothing else in it, counted,
 //! compared with what was recorded at the instant of the dump, and asked.
+
+use std::path::PathBuf;
 
 use super::dump::facts_of;
 use super::verification::boxed;
@@ -7,7 +10,8 @@ use crate::archive::{ArchiveError, Backup, Checked, Content, Payload, PayloadKin
 use crate::controller::Endpoint;
 use crate::controller::docker::Scratch;
 use crate::database::server::{
-    DatabaseName, DumpFacts, PartOf, ServerEngine, ServerError, Session, ValidationQuery, engine_of,
+    DatabaseName, DumpFacts, Kept, PartOf, Place, PrivateServer, ServerEngine, ServerError, Session, ValidationQuery,
+    engine_of,
 };
 use crate::failure::{Failure, FailureKind};
 use crate::quiesce::Context;
@@ -17,6 +21,8 @@ use crate::quiesce::Context;
 pub struct RestoreTest {
     /// The engine on which scratch containers are made, where the backup has dumps.
     pub endpoint: Endpoint,
+    /// Where private servers are made for dumps of servers that are in no container: a directory that every user may enter.
+    pub scratch: PathBuf,
     /// What the restored databases are asked beside.
     pub queries: Vec<ValidationQuery>,
 }
@@ -50,10 +56,12 @@ pub(super) fn prove(context: &Context, test: &RestoreTest, backup: &Backup) -> R
     };
     let trial = |error: ServerError| failed(first, boxed(Trial(error)));
     let engine = engine_of(of_first.engine);
-    context.observer.step(&format!("making a scratch container of {}", of_first.image));
-    let scratch = Scratch::create(&test.endpoint, &of_first.image_id, &of_first.image)
-        .map_err(|error| failed(first, Box::new(error)))?;
-    let bare = Session::new(scratch.inside(), None, None, context.cancel.clone());
+    // The last to go: what has ended by then is waited for.
+    let kept = Kept::default();
+    let beside = Beside::make(context, test, of_first).map_err(|error| failed(first, error))?;
+    let mut bare = Session::new(beside.place(), None, None, context.cancel.clone());
+    bare.run_as = beside.user();
+    bare.server = kept.clone();
     let session = engine.make_scratch(&bare, of_first).map_err(trial)?;
     let mut rungs = Vec::new();
     let mut all = |climbed: Vec<String>| {
@@ -80,9 +88,40 @@ pub(super) fn prove(context: &Context, test: &RestoreTest, backup: &Backup) -> R
         all(engine.compare(&session, facts).map_err(|error| failed(payload, boxed(error)))?);
     }
     all(ask_all(&*engine, &session, &parts, queries).map_err(|error| failed(first, boxed(error)))?);
-    drop(session);
-    drop(scratch);
-    Ok(Proved { place: format!("a scratch container of {}", of_first.image), rungs })
+    let place = session.place().to_owned();
+    Ok(Proved { place, rungs })
+}
+
+/// What a server is made in: beside the one that was dumped, and apart from it.
+enum Beside {
+    Container(Scratch),
+    Host(PrivateServer),
+}
+
+impl Beside {
+    fn make(context: &Context, test: &RestoreTest, facts: &DumpFacts) -> Result<Self, Box<dyn Failure + Send + Sync>> {
+        if facts.image_id.is_empty() && facts.image.is_empty() {
+            context.observer.step(&format!("making a private server of {}", facts.engine.title()));
+            return PrivateServer::create(&test.scratch, facts.engine).map(Self::Host).map_err(|e| boxed(Trial(e)));
+        }
+        context.observer.step(&format!("making a scratch container of {}", facts.image));
+        Scratch::create(&test.endpoint, &facts.image_id, &facts.image).map(Self::Container).map_err(|e| boxed(e))
+    }
+
+    fn place(&self) -> Place {
+        match self {
+            Self::Container(scratch) => Place::Container(scratch.inside()),
+            Self::Host(server) => Place::Host(server.host().0),
+        }
+    }
+
+    /// As whom its programs run.
+    fn user(&self) -> Option<String> {
+        match self {
+            Self::Container(_) => None,
+            Self::Host(server) => server.host().1,
+        }
+    }
 }
 
 /// The first that has tables.

@@ -8,6 +8,8 @@ pub mod dirs;
 pub mod disk;
 pub mod filesystem;
 pub(crate) mod inherited;
+pub(crate) mod mark;
+pub(crate) mod piped;
 pub mod process;
 pub(crate) mod program;
 pub mod raw_path;

@@ -29,7 +29,7 @@ use crate::world::{Pidfd, ProcessId, StopSignal, wait};
 /// So much of the end of what it says on standard error is kept.
 const SAID_MAX: usize = 16 << 10;
 /// So much output is collected where it is not streamed.
-const COLLECTED_MAX: usize = 64 << 20;
+pub(crate) const COLLECTED_MAX: usize = 64 << 20;
 /// Bytes per read and write.
 const BLOCK: usize = 64 << 10;
 

@@ -27,7 +27,7 @@ use std::time::{Duration, Instant, SystemTime};
 use bollard::models::{ContainerUpdateBody, RestartPolicy as Policy, RestartPolicyNameEnum};
 
 use self::engine::{Engine, EngineError};
-pub(crate) use self::exec::{Ended, Exec, ExecError, Inside, Program};
+pub(crate) use self::exec::{COLLECTED_MAX, Ended, Exec, ExecError, Inside, Program};
 use self::inspected::Inspected;
 pub use self::listing::{Container, Mount, containers, variables};
 pub(crate) use self::scratch::Scratch;

@@ -14,7 +14,7 @@ use super::exec::Inside;
 use crate::controller::ControllerError;
 use crate::controller::Endpoint;
 use crate::name::BackupId;
-use crate::world::ProcessId;
+use crate::world::mark;
 
 /// Whose it is: `PID:START_TICKS:BOOT_ID:PID_NAMESPACE`.
 pub(super) const LABEL: &str = "svckit.scratch";
@@ -56,7 +56,7 @@ impl Scratch {
             entrypoint: Some(vec![IDLE[0].to_owned()]),
             cmd: Some(IDLE[1..].iter().map(|word| (*word).to_owned()).collect()),
             user: Some("0".to_owned()),
-            labels: Some(HashMap::from([(LABEL.to_owned(), own_mark().map_err(io)?)])),
+            labels: Some(HashMap::from([(LABEL.to_owned(), mark::own().map_err(io)?)])),
             healthcheck: Some(HealthConfig { test: Some(vec!["NONE".to_owned()]), ..Default::default() }),
             host_config: Some(HostConfig { network_mode: Some("none".to_owned()), ..Default::default() }),
             ..Default::default()
@@ -83,21 +83,12 @@ impl Drop for Scratch {
     }
 }
 
-fn own_mark() -> std::io::Result<String> {
-    let own = ProcessId::own()?;
-    Ok(format!("{}:{}:{}:{}", own.pid, own.start_ticks, own.boot_id, namespace()?))
-}
-
-fn namespace() -> std::io::Result<String> {
-    Ok(std::fs::read_link("/proc/self/ns/pid")?.display().to_string().replace([':', '[', ']'], ""))
-}
-
 /// Removes what processes made that are gone. Of one in another namespace of processes nobody here can tell.
 fn sweep(engine: &Engine) -> Result<(), EngineError> {
     for one in engine.list(vec![LABEL.to_owned()], true)? {
         let mark = one.labels.as_ref().and_then(|labels| labels.get(LABEL));
         if let (Some(id), Some(mark)) = (&one.id, mark)
-            && is_dead(mark).unwrap_or(false)
+            && mark::is_dead(mark).unwrap_or(false)
         {
             tracing::info!(id, "removing a scratch container that a killed run left");
             // Another run may be at it at this moment.
@@ -107,34 +98,4 @@ fn sweep(engine: &Engine) -> Result<(), EngineError> {
         }
     }
     Ok(())
-}
-
-fn is_dead(mark: &str) -> Option<bool> {
-    let mut parts = mark.split(':');
-    let (pid, ticks) = (parts.next()?.parse().ok()?, parts.next()?.parse::<u64>().ok()?);
-    let (boot, in_namespace) = (parts.next()?, parts.next()?);
-    if boot != crate::world::clock::boot_id().ok()? {
-        return Some(true);
-    }
-    if in_namespace != namespace().ok()? {
-        return None;
-    }
-    Some(ProcessId::of(pid).ok()?.is_none_or(|now| now.start_ticks != ticks))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_what_a_dead_process_of_this_namespace_or_of_an_earlier_boot_made_is_removed() {
-        let own = own_mark().unwrap();
-        assert_eq!(is_dead(&own), Some(false));
-        let parts: Vec<&str> = own.split(':').collect();
-        let other = |ticks: &str, boot: &str, namespace: &str| format!("{}:{ticks}:{boot}:{namespace}", parts[0]);
-        assert_eq!(is_dead(&other("1", parts[2], parts[3])), Some(true), "its pid was given away again");
-        assert_eq!(is_dead(&other(parts[1], "another-boot", "pid1")), Some(true));
-        assert_eq!(is_dead(&other("1", parts[2], "pid1")), None);
-        assert_eq!(is_dead("nonsense"), None);
-    }
 }

@@ -36,6 +36,8 @@ pub enum ServerError {
         place: String,
         /// What was looked for.
         programs: String,
+        /// Whether it is this host that has none.
+        is_host: bool,
     },
     /// The server does not let us in.
     #[error("can't {action} in {place}: the server refuses user {user}: {said}")]
@@ -128,6 +130,7 @@ pub(super) struct Attempt<'a> {
     pub(super) place: &'a str,
     pub(super) user: Option<&'a str>,
     pub(super) secret: Option<&'a Secret>,
+    pub(super) is_host: bool,
 }
 
 /// What servers say to whom they don't know, in their programs' words.
@@ -155,7 +158,9 @@ impl Attempt<'_> {
         let (action, place) = (self.action.to_owned(), self.place.to_owned());
         match error {
             ExecError::Cancelled => ServerError::Cancelled { action, place },
-            ExecError::NoProgram { program } => ServerError::NoProgram { action, place, programs: program },
+            ExecError::NoProgram { program } => {
+                ServerError::NoProgram { action, place, programs: program, is_host: self.is_host }
+            }
             other => ServerError::NotRun { action, place, reason: other.to_string() },
         }
     }
@@ -185,6 +190,20 @@ fn last_lines(text: &str) -> String {
     lines[lines.len().saturating_sub(4)..].join("; ")
 }
 
+/// What has a program, as Debian names it.
+fn package_of(programs: &str) -> String {
+    let package = match programs {
+        _ if programs.contains("initdb") || programs.contains("pg_ctl") => "the server: postgresql",
+        _ if programs.contains("psql") || programs.contains("pg_") => "the client programs: postgresql-client",
+        _ if programs.contains("mariadbd") || programs.contains("install-db") => "the server: mariadb-server-core",
+        _ if programs.contains("mysql") || programs.contains("mariadb") => "the client programs: mariadb-client",
+        _ if programs.contains("redis-cli") => "the client programs: redis-tools",
+        _ if programs.contains("redis") => "the server: redis-server",
+        _ => "what has it",
+    };
+    format!("the programs of this host are used; install {package}")
+}
+
 impl Failure for ServerError {
     fn kind(&self) -> FailureKind {
         match self {
@@ -206,6 +225,7 @@ impl Failure for ServerError {
                 "name the user and where the password is: --user, and --password-file, --password-env, --docker-secret \
                  or --credential"
             }
+            Self::NoProgram { is_host: true, programs, .. } => return Some(package_of(programs)),
             Self::NoProgram { .. } => "check --engine; the programs of the server's own image are used",
             Self::Failed { code: 137, .. } => {
                 "the program was killed: by the end of the container, or for want of memory"

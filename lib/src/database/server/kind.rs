@@ -74,6 +74,12 @@ impl EngineKind {
         !matches!(self, Self::Redis)
     }
 
+    /// Whether it is dumped over the network or a socket too, by programs of this host.
+    #[must_use]
+    pub fn is_dumped_from_host(self) -> bool {
+        matches!(self, Self::Mysql | Self::Postgres | Self::Redis)
+    }
+
     /// The variables by which the engine's usual images are given the password of [`Self::usual_user`], the first that
     /// is set counts; each may also be set as `NAME_FILE`, with the path of a file in the container.
     #[must_use]

@@ -1,6 +1,6 @@
-//! What a program in a container needs as a file, or as a directory: made for its owner alone, under a name that nobody
+//! What a program beside a server needs as a file, or as a directory: made for its owner alone, under a name that nobody
 //! could have prepared, and gone after its use. What a killed run left is removed by the next one, which holds the
-//! container's lock.
+//! container's or the server's lock. A host has those of several servers: theirs are told apart by their names.
 
 use super::{ServerError, Session};
 use crate::progress::Cancel;
@@ -15,7 +15,7 @@ pub(super) struct Kind {
     what: &'static str,
 }
 
-/// A secret, in a directory in memory that every Linux container has.
+/// A secret, in a directory in memory that every Linux container and host has.
 pub(super) const SECRET: Kind =
     Kind { dir: "/dev/shm", prefix: "svckit-secret.", is_directory: false, what: "a file with a password" };
 /// A dump that its program writes nowhere but into a directory. It takes room for all of it as long as it is made.
@@ -38,23 +38,30 @@ fn words(all: &[&str]) -> Vec<String> {
 }
 
 impl Kind {
-    fn is_ours(&self, name: &str) -> bool {
-        let rest = name.strip_prefix(self.prefix);
+    fn prefix(&self, session: &Session) -> String {
+        let key = session.at.on_host().map_or_else(String::new, |host| format!("{}.", host.key()));
+        format!("{}{key}", self.prefix)
+    }
+
+    fn is_ours(prefix: &str, name: &str) -> bool {
+        let rest = name.strip_prefix(prefix);
         rest.is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_alphanumeric()))
     }
 
-    fn has(&self, path: &str) -> bool {
-        path.strip_prefix(self.dir).and_then(|rest| rest.strip_prefix('/')).is_some_and(|name| self.is_ours(name))
+    fn has(&self, prefix: &str, path: &str) -> bool {
+        let name = path.strip_prefix(self.dir).and_then(|rest| rest.strip_prefix('/'));
+        name.is_some_and(|name| Self::is_ours(prefix, name))
     }
 }
 
 impl Made {
     pub(super) fn make(session: &Session, kind: &'static Kind, action: &str) -> Result<Self, ServerError> {
-        let template = format!("{}/{}XXXXXXXX", kind.dir, kind.prefix);
+        let prefix = kind.prefix(session);
+        let template = format!("{}/{prefix}XXXXXXXX", kind.dir);
         // 0600 or 0700 from the first moment.
         let argv: &[&str] = if kind.is_directory { &["mktemp", "-d", &template] } else { &["mktemp", &template] };
         let path = session.answer(action, words(argv), b"")?.trim_end().to_owned();
-        if !kind.has(&path) {
+        if !kind.has(&prefix, &path) {
             return Err(ServerError::NotRun {
                 action: action.to_owned(),
                 place: session.place().to_owned(),
@@ -75,16 +82,21 @@ impl Made {
     }
 }
 
-/// Removes what killed runs left. Only under the container's lock.
+/// Removes what killed runs left. Only under the container's or the server's lock.
 pub(super) fn sweep(session: &Session) -> Result<(), ServerError> {
     const ACTION: &str = "look for what a killed run left";
+    // Those that still use it first.
+    if let Some(host) = session.at.on_host() {
+        host.sweep().map_err(ServerError::io(ACTION))?;
+    }
     for kind in KINDS {
+        let prefix = kind.prefix(session);
         let (ended, listed) = session.ran(ACTION, words(&["ls", "-1", kind.dir]), b"")?;
         if ended.code != 0 {
             continue;
         }
-        for name in listed.lines().filter(|name| kind.is_ours(name)) {
-            tracing::info!(name, "removing what a killed run left in the container");
+        for name in listed.lines().filter(|name| Kind::is_ours(&prefix, name)) {
+            tracing::info!(name, "removing what a killed run left");
             remove(session, ACTION, &format!("{}/{name}", kind.dir))?;
         }
     }
@@ -105,7 +117,7 @@ impl Drop for Made {
         };
         if let Err(error) = remove(&session, "remove what was made for a program", &self.path) {
             let what = self.kind.what;
-            tracing::warn!(%error, path = self.path, "{what} is left in the container: the next run removes it");
+            tracing::warn!(%error, path = self.path, "{what} is left: the next run removes it");
         }
     }
 }
@@ -113,12 +125,18 @@ impl Drop for Made {
 #[test]
 fn only_what_we_have_made_is_ours() {
     for (kind, path) in [(&SECRET, "/dev/shm/svckit-secret.aB3dE6gH"), (&DUMP, "/tmp/svckit-dump.aB3dE6gH")] {
-        assert!(kind.has(path));
+        assert!(kind.has(kind.prefix, path));
         for other in
             [&path[1..], &format!("{path}/x"), &format!("{path}.x"), kind.dir, &format!("{}/{}", kind.dir, kind.prefix)]
         {
-            assert!(!kind.has(other), "{other}");
+            assert!(!kind.has(kind.prefix, other), "{other}");
         }
     }
-    assert!(!SECRET.has("/tmp/svckit-dump.aB3dE6gH") && !SECRET.has("/dev/shm/../svckit-secret.x/.."));
+    let has = |path: &str| SECRET.has(SECRET.prefix, path);
+    assert!(!has("/tmp/svckit-dump.aB3dE6gH") && !has("/dev/shm/../svckit-secret.x/.."));
+    // A host's have the server's key in between.
+    let of_server = "svckit-secret.0123abcd.";
+    assert!(SECRET.has(of_server, "/dev/shm/svckit-secret.0123abcd.aB3dE6gH"));
+    assert!(!has("/dev/shm/svckit-secret.0123abcd.aB3dE6gH"));
+    assert!(!SECRET.has(of_server, "/dev/shm/svckit-secret.aB3dE6gH"));
 }

@@ -2,6 +2,7 @@
 //!
 //! Nothing here has a secret in it: a [`SecretSource`] says where one is found. It is read at the moment of its use.
 
+mod address;
 mod crc64;
 mod dump;
 mod error;
@@ -12,6 +13,7 @@ mod kind;
 mod made;
 mod mongodb;
 mod mysql;
+mod place;
 mod postgres;
 mod redis;
 mod resolve;
@@ -22,6 +24,7 @@ mod spec;
 mod sum;
 mod tar_scan;
 
+pub use address::ServerAddress;
 pub(crate) use dump::{DumpFacts, DumpStream, Looked, Part, PartOf, ServerEngine};
 pub use error::ServerError;
 pub(crate) use influxdb1::Influxdb1;
@@ -29,12 +32,13 @@ pub(crate) use influxdb2::Influxdb2;
 pub use kind::EngineKind;
 pub(crate) use mongodb::Mongodb;
 pub(crate) use mysql::Mysql;
+pub(crate) use place::{Host, Place, PrivateServer};
 pub(crate) use postgres::Postgres;
 pub(crate) use redis::Redis;
-pub(crate) use resolve::open_session;
+pub(crate) use resolve::{open_host_session, open_session};
 pub use secret::{SecretName, SecretSource, VariableName};
 pub(crate) use secret_file::SecretFile;
-pub(crate) use session::{Secret, Session};
+pub(crate) use session::{Kept, Secret, Session};
 pub use spec::{DatabaseName, Databases, ServerSpec, UserName, ValidationQuery};
 
 use crate::failure::{Failure, FailureKind};

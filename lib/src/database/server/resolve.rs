@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::{Secret, SecretName, SecretSource, ServerError, ServerSpec, Session};
+use super::{
+    EngineKind, Host, Place, Secret, SecretName, SecretSource, ServerAddress, ServerError, ServerSpec, Session,
+};
 use crate::controller::CommandLine;
-use crate::controller::docker::Inside;
 use crate::failure::{FailureKind, kind_of_io};
 use crate::progress::Cancel;
 use crate::world::secret_file::{self, Links, Untrusted};
@@ -21,24 +22,63 @@ const SECRET_MAX: u64 = 64 << 10;
 /// A command may have to ask somebody else for it.
 const COMMAND_MAX: Duration = Duration::from_secs(60);
 
+/// A session with a server that is reached from this host, whose lock has this key.
+pub(crate) fn open_host_session(
+    spec: &ServerSpec,
+    address: &ServerAddress,
+    key: &str,
+    credentials: Option<&Path>,
+    cancel: &Cancel,
+) -> Result<Session, ServerError> {
+    let of_container = match &spec.secret {
+        SecretSource::ContainerEnv(name) => Some(format!("the variable {name}")),
+        SecretSource::DockerSecret(name) => Some(format!("the Docker secret {name}")),
+        _ => None,
+    };
+    if let Some(secret) = of_container {
+        return Err(ServerError::Refused {
+            reason: format!("{secret} is one of a container, and {address} is reached from this host"),
+            kind: FailureKind::Usage,
+            hint: Some("name a file, a systemd credential or a command in its place".to_owned()),
+        });
+    }
+    let client = address.client_options(spec.engine)?;
+    let host = Host::new(format!("server {address}"), key.to_owned());
+    let mut session = open_session(spec, Place::Host(host), credentials, cancel)?;
+    session.client = client;
+    if session.secret.is_none() && address.is_socket() {
+        session.run_as = peer(spec.engine, session.user.as_deref());
+    }
+    Ok(session)
+}
+
+/// Without a password, a server knows who asks through its socket by the system's user, who has the same name as its own.
+/// Root can be any of them.
+fn peer(engine: EngineKind, user: Option<&str>) -> Option<String> {
+    let user = user.filter(|_| matches!(engine, EngineKind::Mysql | EngineKind::Postgres))?;
+    let is_root = nix::unistd::geteuid().is_root();
+    let found = nix::unistd::User::from_name(user).ok().flatten().filter(|found| is_root && !found.uid.is_root());
+    found.map(|found| found.name)
+}
+
 /// A session with the server of a container: as whom, and with which password. `credentials` is the directory in which
 /// systemd hands credentials over.
 pub(crate) fn open_session(
     spec: &ServerSpec,
-    inside: Inside,
+    at: Place,
     credentials: Option<&Path>,
     cancel: &Cancel,
 ) -> Result<Session, ServerError> {
-    let variables = inside.variables().map_err(|error| ServerError::NotRun {
+    let variables = at.variables().map_err(|error| ServerError::NotRun {
         action: "read the environment".to_owned(),
-        place: inside.label().to_owned(),
+        place: at.label().to_owned(),
         reason: error.to_string(),
     })?;
     let value = |name: &str| variables.iter().find(|(of, _)| of == name).map(|(_, value)| value.as_str());
     let of_image = || spec.engine.user_variable().and_then(value).filter(|user| !user.is_empty());
     let usual = || of_image().or(spec.engine.usual_user()).map(str::to_owned);
     let user = spec.user.as_ref().map(ToString::to_string).or_else(usual);
-    let mut session = Session::new(inside, user, None, cancel.clone());
+    let mut session = Session::new(at, user, None, cancel.clone());
     let of_variable = |name: &str| -> Result<Option<Secret>, ServerError> {
         if let Some(text) = value(name) {
             return Ok(Secret::first_line(text));

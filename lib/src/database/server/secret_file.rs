@@ -1,4 +1,4 @@
-//! A secret as a file in a container, for programs whose standard input is taken: in memory, for its owner alone, gone
+//! A secret as a file, for programs whose standard input is taken: in memory, for its owner alone, gone
 //! after its use.
 
 use super::made::{Made, SECRET, sweep};
@@ -19,7 +19,7 @@ impl SecretFile {
         self.0.path()
     }
 
-    /// Removes what killed runs left, dumps in files included. Only under the container's lock.
+    /// Removes what killed runs left, dumps in files included. Only under the container's or the server's lock.
     pub(crate) fn sweep(session: &Session) -> Result<(), ServerError> {
         sweep(session)
     }

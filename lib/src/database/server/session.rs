@@ -6,9 +6,10 @@ use std::io::{Read, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::ServerError;
 use super::error::Attempt;
-use crate::controller::docker::{Ended, Exec, ExecError, Inside, Program};
+use super::place::Running;
+use super::{Place, ServerError};
+use crate::controller::docker::{Ended, ExecError, Program};
 use crate::progress::Cancel;
 
 /// A program that neither reads nor writes for so long has failed: a dump can wait for somebody's lock on a table.
@@ -49,18 +50,21 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// The server that was made to try a restore.
+pub(crate) type Kept = Arc<Mutex<Option<Running>>>;
+
 /// Where the programs of an engine run, and as whom they speak to the server.
 #[derive(Debug, Clone)]
 pub(crate) struct Session {
-    pub(super) inside: Inside,
+    pub(super) at: Place,
     pub(super) user: Option<String>,
     pub(super) secret: Option<Secret>,
-    /// The system's user in the container; `None`: the image's own.
-    pub(super) run_as: Option<String>,
-    /// Further options of every client: where the server of a scratch container listens.
+    /// The system's user; `None`: the image's own, or who we are.
+    pub(crate) run_as: Option<String>,
+    /// Further options of every client: where the server listens.
     pub(super) client: Vec<String>,
-    /// The server of a scratch container, which ends with the last session of it.
-    pub(super) server: Arc<Mutex<Option<Exec>>>,
+    /// The server that was made to try a restore, which ends with the last session of it.
+    pub(crate) server: Kept,
     /// Programs that were looked for, and what they said of themselves.
     pub(super) programs: Arc<Mutex<BTreeMap<String, (String, String)>>>,
     /// Whether the server is one that was made to try a restore.
@@ -69,9 +73,9 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    pub(crate) fn new(inside: Inside, user: Option<String>, secret: Option<Secret>, cancel: Cancel) -> Self {
+    pub(crate) fn new(at: Place, user: Option<String>, secret: Option<Secret>, cancel: Cancel) -> Self {
         Self {
-            inside,
+            at,
             user,
             secret,
             run_as: None,
@@ -84,17 +88,53 @@ impl Session {
     }
 
     /// For people: `container db`.
-    pub(super) fn place(&self) -> &str {
-        self.inside.label()
+    pub(crate) fn place(&self) -> &str {
+        self.at.label()
+    }
+
+    /// The directory of a scratch server, for its user alone, and that user: made in a container, there on a host.
+    pub(super) fn scratch(&self, action: &str, owner: Option<&str>) -> Result<(Self, String), ServerError> {
+        let (run_as, dir) = match self.at.on_host() {
+            Some(host) => (self.run_as.clone(), host.directory().display().to_string()),
+            None => {
+                let dir = scratch_dir();
+                let words = |all: &[&str]| all.iter().map(|word| (*word).to_owned()).collect::<Vec<String>>();
+                let root = Self { run_as: Some("0".to_owned()), ..self.clone() };
+                root.answer(action, words(&["mkdir", "-m", "0700", "--", dir]), b"")?;
+                if let Some(owner) = owner {
+                    root.answer(action, words(&["chown", owner, "--", dir]), b"")?;
+                }
+                (Some(owner.unwrap_or("0").to_owned()), dir.to_owned())
+            }
+        };
+        Ok((Self { run_as, secret: None, is_scratch: true, ..self.clone() }, dir))
+    }
+
+    /// The same with programs of these directories where a host has them.
+    pub(super) fn with_programs_of(self, directories: Vec<std::path::PathBuf>) -> Self {
+        match self.at {
+            Place::Host(host) => {
+                let at = Place::Host(host.with_programs_of(directories));
+                // What was found before was found elsewhere.
+                Self { at, programs: Arc::default(), ..self }
+            }
+            Place::Container(_) => self,
+        }
     }
 
     /// The name and the id of the container's image.
     pub(crate) fn image(&self) -> Result<(String, String), ServerError> {
-        self.inside.image().map_err(|error| self.attempt("look at the image").exec(error))
+        self.at.image().map_err(|error| self.attempt("look at the image").exec(error))
     }
 
     pub(super) fn attempt<'a>(&'a self, action: &'a str) -> Attempt<'a> {
-        Attempt { action, place: self.inside.label(), user: self.user.as_deref(), secret: self.secret.as_ref() }
+        Attempt {
+            action,
+            place: self.at.label(),
+            user: self.user.as_deref(),
+            secret: self.secret.as_ref(),
+            is_host: self.at.on_host().is_some(),
+        }
     }
 
     pub(super) fn program(&self, argv: Vec<String>, env: &[String]) -> Program {
@@ -108,9 +148,9 @@ impl Session {
         argv: Vec<String>,
         env: &[String],
         input: &[u8],
-    ) -> Result<Exec, ServerError> {
+    ) -> Result<Running, ServerError> {
         let failed = |error: ExecError| self.attempt(action).exec(error);
-        let mut exec = self.inside.start(&self.program(argv, env), &self.cancel).map_err(failed)?;
+        let mut exec = self.at.start(&self.program(argv, env), &self.cancel).map_err(failed)?;
         // A program that does not read it says why by its exit code.
         let _ended_early = exec.write_all(input);
         Ok(exec)
@@ -131,7 +171,7 @@ impl Session {
     ) -> Result<(Ended, String), ServerError> {
         let program = self.program(argv, env);
         let (ended, out) =
-            self.inside.run(&program, input, &self.cancel).map_err(|error| self.attempt(action).exec(error))?;
+            self.at.run(&program, input, &self.cancel).map_err(|error| self.attempt(action).exec(error))?;
         Ok((ended, String::from_utf8_lossy(&out).into_owned()))
     }
 
@@ -153,7 +193,8 @@ impl Session {
     }
 
     /// The same, of one that was started.
-    pub(super) fn keep_running(&self, exec: Exec) {
+    pub(super) fn keep_running(&self, mut exec: Running) {
+        exec.leave();
         *self.server.lock().unwrap_or_else(PoisonError::into_inner) = Some(exec);
     }
 
@@ -208,8 +249,9 @@ impl Session {
         }
         Err(ServerError::NoProgram {
             action: action.to_owned(),
-            place: self.inside.label().to_owned(),
+            place: self.at.label().to_owned(),
             programs: names.join(", "),
+            is_host: self.at.on_host().is_some(),
         })
     }
 }

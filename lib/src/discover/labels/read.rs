@@ -180,6 +180,8 @@ impl<'a> Reader<'a> {
             title: format!("{} in container {}", title(server.as_ref(), profile), self.container.name),
             service: Some(ServiceRef::Container(self.spec())),
             server,
+            // A label leads nowhere but to its own container.
+            address: None,
             sqlite,
             include,
             store: None,

@@ -24,10 +24,11 @@ use super::error::{During, OperationError};
 use super::lifecycle::stop_plan;
 use super::request::{BackupMode, Includes, Resumed, ServiceOptions};
 use super::resume::resumed;
+use super::server::ServerPlace;
 use super::verification::{Judged, boxed, check_payload, common_rungs};
 use crate::archive::{Backup, Checked, Content, Draft, Estimate, Payload, PayloadKind, Store, TreeRequest};
 use crate::compression::Compression;
-use crate::controller::{ContainerSpec, ServiceController};
+use crate::controller::ServiceController;
 use crate::database::server::{SecretFile, ServerSpec};
 use crate::failure::{Failure, FailureKind};
 use crate::lock::{Holder, OperationLock, Wait};
@@ -67,8 +68,8 @@ pub struct GroupMember {
 pub enum MemberData {
     /// Databases and files, and perhaps a service.
     Files(Box<MemberFiles>),
-    /// The databases of a container's server.
-    Server(Box<(ContainerSpec, ServerSpec)>),
+    /// The databases of a server.
+    Server(Box<(ServerPlace, ServerSpec)>),
 }
 
 /// Databases and files of a member.
@@ -141,7 +142,10 @@ pub fn backup_group(context: &Context, request: &GroupRequest) -> Result<GroupRe
     }
     let mut keys = Vec::new();
     for member in &prepared {
-        keys.extend(lock_keys(member.service(), member.databases())?);
+        keys.extend(match member.attached() {
+            Some(attached) => attached.lock_keys()?,
+            None => lock_keys(member.service(), member.databases())?,
+        });
     }
     let label = format!("group {}", request.name);
     let lock = begin(context, "backup", &label, &keys, request.wait)?;

@@ -59,7 +59,7 @@ impl Prepared<'_> {
     pub(super) fn service(&self) -> Option<&dyn ServiceController> {
         match &self.data {
             Data::Files { files, .. } => files.controller.as_deref(),
-            Data::Server { attached, .. } => Some(&attached.container),
+            Data::Server { attached, .. } => attached.service(),
         }
     }
 
@@ -106,8 +106,8 @@ pub(super) fn prepare<'a>(
                 Data::Files { files, databases, sizes }
             }
             MemberData::Server(server) => {
-                let (container, server) = &**server;
-                let attached = attach(context, container, server, request.credentials.as_deref(), &of_member)?;
+                let (place, server) = &**server;
+                let attached = attach(context, place, server, request.credentials.as_deref(), &of_member)?;
                 let wanted = server.databases.named();
                 let looked = attached.engine.look(&attached.session, wanted).during(of_member.as_str())?;
                 let parts = attached.engine.parts(&looked);
@@ -235,7 +235,7 @@ fn begin_dumps<'a>(
     for (index, member) in prepared.iter().enumerate() {
         let Data::Server { attached, looked, parts } = &member.data else { continue };
         context.observer.step(&format!("beginning the dump of {}", member.name()));
-        let label = attached.container.label();
+        let label = attached.label();
         looked.notes.iter().for_each(|note| draft.note(format!("{}: {note}", member.name())));
         let image = attached.session.image().during(what)?;
         for part in parts {

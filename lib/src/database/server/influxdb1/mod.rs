@@ -21,10 +21,10 @@ use super::dump::{
 };
 use super::influx_files::Backup;
 use super::made::{DUMP, Made};
+use super::place::Running;
 use super::session::scratch_dir;
 use super::tar_scan::TarScan;
 use super::{DatabaseName, EngineKind, ServerError, Session};
-use crate::controller::docker::Exec;
 
 /// InfluxDB 1. It remembers who had which rights on a database that is replaced: they go with it.
 #[derive(Debug, Default)]
@@ -317,7 +317,7 @@ fn judged(scan: TarScan<Backup>, facts: &DumpFacts) -> Result<(), ServerError> {
 
 struct Dumping {
     session: Session,
-    exec: Exec,
+    exec: Running,
     scan: TarScan<Backup>,
     facts: DumpFacts,
     database: String,

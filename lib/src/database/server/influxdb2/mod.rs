@@ -21,10 +21,10 @@ use super::dump::{
 };
 use super::influx_files::Backup;
 use super::made::{DUMP, Made};
+use super::place::Running;
 use super::session::scratch_dir;
 use super::tar_scan::TarScan;
 use super::{DatabaseName, EngineKind, ServerError, Session};
-use crate::controller::docker::Exec;
 use crate::failure::FailureKind;
 
 /// InfluxDB 2.
@@ -302,7 +302,7 @@ impl ServerEngine for Influxdb2 {
 
 struct Dumping {
     session: Session,
-    exec: Exec,
+    exec: Running,
     scan: TarScan<Backup>,
     facts: DumpFacts,
     _staged: Made,

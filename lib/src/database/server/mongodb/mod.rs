@@ -24,10 +24,10 @@ use self::archive::Scan;
 use self::facts::{ADMIN, Collected, differences};
 use self::shell::{AUTHENTICATES, HOST, PORT, ask, quoted, texts, user};
 use super::dump::{DatabaseFacts, DumpFacts, DumpStream, Looked, Part, PartOf, ServerEngine, chosen};
+use super::place::Running;
 use super::secret_file::SecretFile;
 use super::session::scratch_dir;
 use super::{DatabaseName, EngineKind, ServerError, Session};
-use crate::controller::docker::Exec;
 
 /// MongoDB.
 #[derive(Debug, Clone, Copy)]
@@ -278,7 +278,7 @@ impl ServerEngine for Mongodb {
 
 struct Dumping {
     session: Session,
-    exec: Exec,
+    exec: Running,
     scan: Scan,
     facts: DumpFacts,
     _login: Login,

@@ -14,12 +14,11 @@ use std::io::Read;
 
 use self::scan::{Scan, Scanned};
 use self::users::keeping_passwords;
-use self::version::{has_gtid_words, has_source_words, line};
+use self::version::{has_gtid_words, has_source_words, line, same_series};
 use super::dump::{DumpFacts, DumpStream, Looked, Part, PartOf, ServerEngine, chosen};
+use super::place::Running;
 use super::secret_file::SecretFile;
-use super::session::scratch_dir;
 use super::{DatabaseName, EngineKind, ServerError, Session};
-use crate::controller::docker::Exec;
 
 /// What a server needs for itself; it makes them anew.
 const OWN: &[&str] = &["information_schema", "performance_schema", "sys", "mysql"];
@@ -230,13 +229,17 @@ impl ServerEngine for Mysql {
 
     fn make_scratch(&self, scratch: &Session, facts: &DumpFacts) -> Result<Session, ServerError> {
         const ACTION: &str = "make a scratch server";
-        let dir = scratch_dir();
-        let mut session =
-            Session { run_as: Some("0".to_owned()), user: Some("root".to_owned()), secret: None, ..scratch.clone() };
-        session.client = vec![format!("--socket={dir}/sock")];
         let words = |all: &[&str]| all.iter().map(|word| (*word).to_owned()).collect::<Vec<String>>();
+        let (scratch, dir) = scratch.scratch(ACTION, None)?;
+        // Nothing of a server that this host has beside is taken over.
+        let on_host = scratch.at.on_host().is_some();
+        let own: &[&str] = if on_host { &["--no-defaults"] } else { &["--user=root"] };
+        let mut session = Session { user: Some("root".to_owned()), ..scratch };
+        session.client = vec![format!("--socket={dir}/sock")];
+        if on_host {
+            session.client.insert(0, "--no-defaults".to_owned());
+        }
         let data = format!("--datadir={dir}/data");
-        session.answer(ACTION, words(&["mkdir", "-m", "0700", "--", dir]), b"")?;
         let settings: Vec<String> = facts
             .settings
             .iter()
@@ -244,21 +247,28 @@ impl ServerEngine for Mysql {
             .map(|(name, value)| format!("--{name}={value}"))
             .collect();
         let is_mariadb = facts.server_version.contains("MariaDB");
-        let mut install = match is_mariadb {
-            true => words(&[
-                "mariadb-install-db",
-                "--user=root",
-                "--skip-test-db",
-                "--auth-root-authentication-method=normal",
-            ]),
-            false => words(&["mysqld", "--user=root", "--initialize-insecure"]),
-        };
+        let daemon = if is_mariadb { "mariadbd" } else { "mysqld" };
+        if on_host {
+            same_series(&session, ACTION, daemon, &facts.server_version)?;
+        }
+        let mut install = words(&[if is_mariadb { "mariadb-install-db" } else { daemon }]);
+        install.extend(words(own));
+        install.extend(match is_mariadb {
+            true => words(&["--skip-test-db", "--auth-root-authentication-method=normal"]),
+            false => words(&["--initialize-insecure"]),
+        });
         install.push(data.clone());
         let case = settings.iter().find(|setting| setting.starts_with("--lower-case"));
         install.extend(case.filter(|_| !is_mariadb).cloned());
         session.answer(ACTION, install, b"")?;
-        let mut server = words(&[if is_mariadb { "mariadbd" } else { "mysqld" }, "--user=root", "--skip-networking"]);
+        let mut server = words(&[daemon]);
+        server.extend(words(own));
+        if on_host {
+            // Nobody reads what it would say here.
+            server.push(format!("--log-error={dir}/log"));
+        }
         server.extend(words(&[
+            "--skip-networking",
             "--skip-log-bin",
             "--event-scheduler=OFF",
             "--innodb-flush-log-at-trx-commit=0",
@@ -267,7 +277,6 @@ impl ServerEngine for Mysql {
         server.extend([data, format!("--socket={dir}/sock"), format!("--pid-file={dir}/pid")]);
         server.extend(settings);
         session.keep(ACTION, server)?;
-        session.is_scratch = true;
         let (admin, _) = session.first_program(ACTION, &["mariadb-admin", "mysqladmin"])?;
         let (mut ping, _) = Self::login(&session, &admin, None);
         ping.extend(words(&["--wait=60", "--connect-timeout=60", "ping"]));
@@ -336,7 +345,7 @@ const DUMPING: &str = "dump the databases";
 
 struct Dumping {
     session: Session,
-    exec: Exec,
+    exec: Running,
     program: String,
     scan: Scan,
     facts: DumpFacts,

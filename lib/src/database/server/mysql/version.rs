@@ -1,5 +1,8 @@
 //! What the programs say of themselves.
 
+use super::super::{ServerError, Session};
+use crate::failure::FailureKind;
+
 /// The release that a program is of. Before MySQL 8.0 `Ver` is that of the program alone, and `Distrib` the release:
 /// `mysqldump  Ver 10.13 Distrib 5.7.44, for Linux`.
 fn release(text: &str) -> (u32, u32, u32) {
@@ -27,6 +30,25 @@ pub(super) fn line(dumper: &str, version: &str) -> String {
     format!("{dumper} {}", rest.trim())
 }
 
+/// Refuses a server of this host that is of another series than the one that was dumped: `10.11`, `8.0`.
+pub(super) fn same_series(session: &Session, action: &str, daemon: &str, dumped: &str) -> Result<(), ServerError> {
+    let (_, here) = session.first_program(action, &[daemon])?;
+    let series = |text: &str| {
+        let (major, minor, _) = release(text);
+        (major, minor, text.contains("MariaDB"))
+    };
+    if series(&here) == series(dumped) {
+        return Ok(());
+    }
+    let (major, minor, is_mariadb) = series(dumped);
+    let name = if is_mariadb { "MariaDB" } else { "MySQL" };
+    Err(ServerError::Refused {
+        reason: format!("can't {action}: the dump is of {name} {major}.{minor}, and this host has {here}"),
+        kind: FailureKind::Failed,
+        hint: Some(format!("install a server of {name} {major}.{minor}, or verify where there is one")),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -43,6 +65,14 @@ mod tests {
             "mariadb-dump mariadb-dump from 11.4.2-MariaDB"
         );
         assert_eq!(line("mysqldump", "mysqldump  Ver 8.0.34 for Linux"), "mysqldump 8.0.34 for Linux");
+    }
+
+    #[test]
+    fn a_server_and_its_program_are_of_one_series() {
+        let series = |text: &str| (release(text).0, release(text).1);
+        assert_eq!(series("mariadbd  Ver 10.11.19-MariaDB-0+deb12u1 for debian-linux-gnu on x86_64"), (10, 11));
+        assert_eq!(series("10.11.6-MariaDB-1:10.11.6+maria~ubu2204"), (10, 11));
+        assert_eq!(series("/usr/sbin/mysqld  Ver 8.0.34 for Linux on x86_64"), (8, 0));
     }
 
     #[test]

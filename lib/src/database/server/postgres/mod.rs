@@ -7,6 +7,7 @@
 
 mod globals;
 mod login;
+mod programs;
 mod talk;
 
 use std::collections::BTreeMap;
@@ -15,9 +16,8 @@ use std::io::Read;
 use self::login::Login;
 use self::talk::Talk;
 use super::dump::{DatabaseFacts, DumpFacts, DumpStream, Looked, Part, PartOf, ServerEngine, chosen};
-use super::session::scratch_dir;
+use super::place::Running;
 use super::{DatabaseName, EngineKind, ServerError, Session};
-use crate::controller::docker::Exec;
 
 /// PostgreSQL.
 #[derive(Debug, Clone, Copy)]
@@ -78,6 +78,11 @@ fn exists(session: &Session, name: &DatabaseName) -> Result<bool, ServerError> {
 
 impl ServerEngine for Postgres {
     fn admit(&self, session: Session) -> Result<Session, ServerError> {
+        if session.at.on_host().is_some() {
+            // Programs of the server's own version write what it reads, where they are here.
+            let version = ask(&session, "look at the version", MAINTENANCE, "SHOW server_version")?;
+            return Ok(programs::like_server(session, version.trim()));
+        }
         let trusted = Session { secret: None, ..session.clone() };
         match ask(&trusted, "reach the server", MAINTENANCE, "SELECT 1") {
             Ok(_) => Ok(trusted),
@@ -157,12 +162,11 @@ impl ServerEngine for Postgres {
 
     fn make_scratch(&self, scratch: &Session, facts: &DumpFacts) -> Result<Session, ServerError> {
         const ACTION: &str = "make a scratch server";
-        let dir = scratch_dir();
         let words = |all: &[&str]| all.iter().map(|word| (*word).to_owned()).collect::<Vec<String>>();
-        let root = Session { run_as: Some("0".to_owned()), ..scratch.clone() };
-        root.answer(ACTION, words(&["mkdir", "-m", "0700", "--", dir]), b"")?;
-        root.answer(ACTION, words(&["chown", "postgres", "--", dir]), b"")?;
-        let mut session = Session { run_as: Some("postgres".to_owned()), secret: None, ..scratch.clone() };
+        let (mut session, dir) = scratch.scratch(ACTION, Some("postgres"))?;
+        if session.at.on_host().is_some() {
+            session = programs::of_server(session, ACTION, &facts.server_version)?;
+        }
         // The roles of the dump come with the name of its first user.
         session.user = Some(facts.settings.get(SUPERUSER).cloned().unwrap_or_else(|| "postgres".to_owned()));
         let user = format!("--username={}", session.user.as_deref().unwrap_or_default());
@@ -186,7 +190,6 @@ impl ServerEngine for Postgres {
             b"",
         )?;
         session.client = vec![format!("--host={dir}")];
-        session.is_scratch = true;
         Ok(session)
     }
 
@@ -270,7 +273,7 @@ const TAIL_MAX: usize = 4096;
 
 struct Dumping {
     session: Session,
-    exec: Exec,
+    exec: Running,
     program: String,
     talk: Option<Talk>,
     facts: DumpFacts,

@@ -4,9 +4,9 @@
 use std::io::{BufRead, BufReader, Write};
 
 use super::super::dump::{DatabaseFacts, TableFacts};
+use super::super::place::Running;
 use super::super::{ServerError, Session};
 use super::login;
-use crate::controller::docker::Exec;
 
 /// The line after each answer: nobody's data is asked for in between.
 const END: &str = "svckit: end of the answer";
@@ -14,7 +14,7 @@ const END: &str = "svckit: end of the answer";
 pub(super) struct Talk {
     session: Session,
     action: &'static str,
-    psql: BufReader<Exec>,
+    psql: BufReader<Running>,
     _login: login::Login,
 }
 

@@ -12,9 +12,8 @@ use std::io::{BufRead, BufReader, Read};
 
 use self::rdb::Ending;
 use super::dump::{DatabaseFacts, DumpFacts, DumpStream, Looked, Part, PartOf, ServerEngine, TableFacts};
-use super::session::scratch_dir;
+use super::place::Running;
 use super::{DatabaseName, EngineKind, ServerError, Session};
-use crate::controller::docker::Exec;
 use crate::failure::FailureKind;
 
 /// Redis, and what speaks its protocol.
@@ -45,6 +44,17 @@ fn ask(session: &Session, action: &str, words: &[&str]) -> Result<String, Server
     argv.push("-e".to_owned());
     argv.extend(words.iter().map(|word| (*word).to_owned()));
     session.answer(action, argv, &input)
+}
+
+/// Whether a server of this version (`Redis server v=7.0.15 sha=...`) reads what another one has written: files of newer
+/// ones are in newer formats.
+fn reads_files_of(here: &str, version: &str) -> bool {
+    let number = |text: &str| -> Option<(u32, u32)> {
+        let mut parts = text.split('.').map(str::parse::<u32>);
+        Some((parts.next()?.ok()?, parts.next()?.ok()?))
+    };
+    let here = here.split_whitespace().find_map(|word| number(word.strip_prefix("v=")?));
+    here.zip(number(version)).is_some_and(|(here, wanted)| here.0 == wanted.0 && here >= wanted)
 }
 
 /// `db0:keys=3,expires=1,avg_ttl=0`, a line for each database that has keys.
@@ -122,13 +132,23 @@ impl ServerEngine for Redis {
         }
     }
 
-    fn make_scratch(&self, scratch: &Session, _: &DumpFacts) -> Result<Session, ServerError> {
-        let mut session = Session { run_as: Some("0".to_owned()), secret: None, user: None, ..scratch.clone() };
-        let argv = ["mkdir", "-m", "0700", "--", scratch_dir()].map(str::to_owned).to_vec();
-        session.answer("make a scratch server", argv, b"")?;
-        session.client = vec!["-s".to_owned(), format!("{}/sock", scratch_dir())];
-        session.is_scratch = true;
-        Ok(session)
+    fn make_scratch(&self, scratch: &Session, facts: &DumpFacts) -> Result<Session, ServerError> {
+        const ACTION: &str = "make a scratch server";
+        let (scratch, dir) = scratch.scratch(ACTION, None)?;
+        if scratch.at.on_host().is_some() {
+            let (_, here) = scratch.first_program(ACTION, SERVERS)?;
+            if !reads_files_of(&here, &facts.server_version) {
+                return Err(ServerError::Refused {
+                    reason: format!(
+                        "can't {ACTION}: the dump is of Redis {}, and this host has {here}",
+                        facts.server_version
+                    ),
+                    kind: FailureKind::Failed,
+                    hint: Some("install a redis-server of that version".to_owned()),
+                });
+            }
+        }
+        Ok(Session { user: None, client: vec!["-s".to_owned(), format!("{dir}/sock")], ..scratch })
     }
 
     fn load(&self, session: &Session, _: &DumpFacts, content: &mut dyn Read) -> Result<(), ServerError> {
@@ -136,14 +156,14 @@ impl ServerEngine for Redis {
         if !session.is_scratch {
             return Err(not_while_it_runs());
         }
-        let dir = scratch_dir();
         let words = |all: &[&str]| all.iter().map(|word| (*word).to_owned()).collect::<Vec<String>>();
+        let socket = session.client.last().cloned().unwrap_or_default();
+        let dir = socket.strip_suffix("/sock").unwrap_or_default();
         let file = format!("{dir}/dump.rdb");
         session.feed(ACTION, words(&["cp", "--", "/dev/stdin", &file]), &[], content)?;
         let (checker, _) = session.first_program(ACTION, CHECKERS)?;
         session.answer(ACTION, words(&[&checker, &file]), b"")?;
         let (server, _) = session.first_program(ACTION, SERVERS)?;
-        let socket = format!("{dir}/sock");
         let argv =
             words(&[&server, "--dir", dir, "--port", "0", "--unixsocket", &socket, "--save", "", "--appendonly", "no"]);
         // It ends with its container.
@@ -216,9 +236,9 @@ fn not_while_it_runs() -> ServerError {
 }
 
 enum State {
-    Streams(Exec, Ending),
+    Streams(Running, Ending),
     /// The program's output has ended; whether it was whole.
-    Ended(Exec, bool),
+    Ended(Running, bool),
     Over,
 }
 
