@@ -13,6 +13,7 @@ use crate::shared;
 
 pub(crate) const STORIES: &[Story] = &[
     ("a group is taken while all of its cold members are down, as one backup that gives each of them back", together),
+    ("a group has a PostgreSQL server beside a cold member, as one backup", with_postgres),
     ("a group of which one member fails, or that is ended, leaves no backup and nobody stopped", as_a_whole),
     ("a group of a Compose project has the targets of its containers", of_compose),
 ];
@@ -41,10 +42,11 @@ fn events(engine: &Engine, names: &[&str]) -> Vec<(u128, String, String, String)
         engine.docker(["events", "--since", "1", "--until", &until, "--filter", "type=container", "--format", format]);
     let fields = |line: &str| {
         let mut fields = line.splitn(4, '\t').map(str::to_owned);
-        let mut field = || fields.next().unwrap();
-        (field().parse().unwrap(), field(), field(), field())
+        // A statement of several lines goes on below its event.
+        let at = fields.next()?.parse().ok()?;
+        Some((at, fields.next()?, fields.next()?, fields.next()?))
     };
-    let all = said.expect(0).stdout.lines().map(fields).collect::<Vec<_>>();
+    let all = said.expect(0).stdout.lines().filter_map(fields).collect::<Vec<_>>();
     all.into_iter().filter(|(_, name, ..)| names.contains(&name.as_str())).collect()
 }
 
@@ -136,6 +138,51 @@ fn together() {
     for name in ["group-web", "group-jobs"] {
         engine.docker(["rm", "-f", name]).expect(0);
     }
+}
+
+fn with_postgres() {
+    let _alone = alone();
+    let engine = shared();
+    let server = crate::servers::postgres::server("group-pg", "trust");
+    server.sql(include_str!("servers/shop.pg.sql"));
+    let web = engine.service("group-pg-web", &["--restart=always"], "--on-term exit");
+    let text = format!(
+        "{}[target.group-pg]\ncontainer = \"group-pg\"\nengine = \"postgres\"\n\
+         [group.wiki]\nmembers = [\"group-pg\", \"group-pg-web\"]\n",
+        cold(&web)
+    );
+    let (config, store) = configuration(engine, "wiki", &text);
+    let tool = |words: &[&str]| run(engine.tool("svc-backup", &[words, &["--config", &config]].concat()), 6 * QUICK);
+    let report = tool(&["backup", "--group", "wiki", "--json"]).expect(0).json();
+    web.assert_back(2, "always");
+    let of_server = report["members"].as_array().unwrap().iter().find(|one| one["member"] == "group-pg").unwrap();
+    let of_shop = of_server["dumped"].as_array().unwrap().iter().find(|one| one["name"] == "shop").unwrap();
+    assert!(of_shop["rows"].as_u64().unwrap() > 25_000, "{report}");
+
+    // Every stream of the server ended before the cold member was started again.
+    let told = events(engine, &["group-pg", "group-pg-web"]);
+    let back =
+        told.iter().filter(|(_, name, _, action)| name == "group-pg-web" && action == "start").map(|(at, ..)| *at);
+    let dumpers: Vec<&String> = told
+        .iter()
+        .filter(|(.., action)| action.starts_with("exec_start: pg_dump") && !action.contains("--version"))
+        .map(|(_, _, id, _)| id)
+        .collect();
+    let ended = told.iter().filter(|(_, _, id, action)| dumpers.contains(&id) && action.starts_with("exec_die"));
+    let ended: Vec<u128> = ended.map(|(at, ..)| *at).collect();
+    // The roles, the maintenance database and the shop's.
+    assert_eq!(ended.len(), 3, "{told:?}");
+    assert!(ended.iter().max() < back.max().as_ref(), "{told:?}");
+
+    let from = store.display().to_string();
+    let verified = tool(&["verify", "--from", &from, "--restore"]).expect(0);
+    assert!(verified.stdout.contains("counts, every definition"), "{verified:?}");
+    assert_no_scratch(engine);
+    server.sql("DROP DATABASE shop;");
+    let words = ["restore", "--from", &from, "wiki", "--member", "group-pg", "--container", "group-pg", "--overwrite"];
+    tool(&[&words[..], &["--discard"]].concat()).expect(0);
+    assert_eq!(server.sql("\\c shop\nSELECT count(*) FROM big").trim(), "20000");
+    engine.docker(["rm", "-f", "group-pg-web"]).expect(0);
 }
 
 fn as_a_whole() {

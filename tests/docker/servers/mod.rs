@@ -6,7 +6,7 @@ mod influxdb1;
 mod influxdb2;
 mod mongodb;
 mod mysql;
-mod postgres;
+pub(crate) mod postgres;
 mod redis;
 mod secrets;
 mod standins;

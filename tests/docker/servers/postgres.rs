@@ -15,9 +15,9 @@ pub(super) const STORIES: &[Story] = &[
     ("a PostgreSQL dump whose program is killed leaves no backup", cut),
 ];
 
-const PASSWORD: &str = "Kan:arie\\n-7392";
+pub(super) const PASSWORD: &str = "Kan:arie\\n-7392";
 
-fn server(name: &str, local: &str) -> Server {
+pub(crate) fn server(name: &str, local: &str) -> Server {
     let variable = format!("LOCAL_AUTH={local}");
     let more = format!("POSTGRES_PASSWORD={PASSWORD}");
     let client = &["psql", "--username=postgres", "--no-psqlrc", "-AtqX", "-v", "ON_ERROR_STOP=1"];

@@ -14,6 +14,7 @@ use svckit_testbed::docker::QUICK;
 pub(super) const STORIES: &[Story] = &[
     ("a planted password is in no argument, environment, log, event, error or backup", canary),
     ("a password planted for Redis is nowhere else either", canary_of_redis),
+    ("a password planted for PostgreSQL is nowhere else either", canary_of_postgres),
     ("a password planted for InfluxDB 1 is nowhere else either", canary_of_influxdb1),
     ("a password planted for MongoDB's stand-in is nowhere else either", canary_of_mongodb),
     ("a token planted for InfluxDB 2's stand-in is nowhere else either", canary_of_influxdb2),
@@ -148,6 +149,50 @@ fn canary_of_redis() {
     let verified = server.svc_backup(&["-vv", "verify", "--from", &store, "--restore"]).expect(0);
     std::fs::remove_file(file).unwrap();
     no_trace(&server, ("redis-cli", core), &began, &[dumped, verified]);
+}
+
+fn canary_of_postgres() {
+    let _alone = alone();
+    let password = super::postgres::PASSWORD;
+    let server = super::postgres::server("canary-pg", "scram-sha-256");
+    let other = super::postgres::server("canary-pg2", "scram-sha-256");
+    // Handed over by these, before anybody looks.
+    let variable = format!("PGPASSWORD={password}");
+    let ask = |option: &str, database: &str, sql: &str| {
+        let name = format!("--dbname={database}");
+        let words = ["exec", option, "-e", &variable, "canary-pg", "psql", "--username=postgres", &name, "-c", sql];
+        server.engine.docker(words).expect(0);
+    };
+    ask("-i", "postgres", "CREATE DATABASE shop");
+    ask("-i", "shop", "CREATE TABLE zlast AS SELECT 1 AS a");
+    ask("-d", "shop", "BEGIN; LOCK TABLE zlast IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(600)");
+    let top = || server.engine.docker(["top", "canary-pg", "-eo", "pid,args"]).stdout;
+    let shows = |words: &[&str]| top().lines().any(|line| words.iter().all(|word| line.contains(word)));
+    wait_until(&server.engine.path(""), "the lock", || shows(&["postgres shop", "SELECT"]));
+    let (core, file) = ("-7392", password_file(&server, password));
+    let store = server.store().display().to_string();
+    let began = events_now();
+    let args = ["-vv", "backup", "--engine", "postgres", "--container", "canary-pg", "--to", &store];
+    let dump = start(server.engine.tool("svc-backup", &[&args[..], &["--password-file", &file]].concat()));
+    wait_until(&server.engine.path(""), "the middle of the dump", || shows(&["postgres shop", "LOCK TABLE waiting"]));
+    while_it_runs(&dump, "pg_dump", core);
+    let shm = server.engine.docker(["exec", "canary-pg", "ls", "-lA", "/dev/shm"]).expect(0).stdout;
+    assert!(shm.lines().any(|line| line.starts_with("-rw-------") && line.contains("svckit-secret.")), "{shm}");
+    let sleeper = top().lines().find(|line| line.contains("pg_sleep") && line.contains("psql")).unwrap().to_owned();
+    let sleeper = sleeper.split_whitespace().next().unwrap().parse().unwrap();
+    assert!(svckit_testbed::command::signal(sleeper, rustix::process::Signal::TERM));
+    let backend =
+        top().lines().find(|line| line.contains("postgres shop") && line.contains("SELECT")).unwrap().to_owned();
+    let backend = backend.split_whitespace().next().unwrap().parse().unwrap();
+    assert!(svckit_testbed::command::signal(backend, rustix::process::Signal::TERM));
+    let dumped = dump.finish(QUICK).expect(0);
+    let verified = server.svc_backup(&["-vv", "verify", "--from", &store, "--restore"]).expect(0);
+    let into = ["-vv", "restore", "--from", &store, "canary-pg", "--container", "canary-pg2", "--password-file", &file];
+    let restored = server.svc_backup(&into).expect(0);
+    std::fs::remove_file(file).unwrap();
+    no_trace(&server, ("pg_dump", core), &began, &[dumped, verified, restored]);
+    let shm = other.engine.docker(["exec", "canary-pg2", "ls", "-A", "/dev/shm"]).expect(0).stdout;
+    assert!(!shm.contains("svckit"), "a file is left: {shm}");
 }
 
 fn canary_of_influxdb1() {
