@@ -3,8 +3,11 @@
 use std::path::Path;
 
 use jiff::Timestamp;
+use svckit::lock::LockKey;
 use svckit::tend::rule::{Rule, RuleTask};
 use svckit::tend::{State, Times};
+
+use crate::dirs;
 
 /// The figures of one rule.
 #[derive(Debug)]
@@ -45,9 +48,10 @@ pub(super) fn read(rules: &[Rule], state: &Path) -> Vec<OfRule> {
             last_error: state.last_error().map(str::to_owned),
         });
         let mut task = RuleTask::new(rule.clone(), state);
+        let in_work = is_in_work(rule);
         let figures = task.figures(Timestamp::now()).into_iter().map(|(name, figure)| {
             let known = figure.map_err(|error| tracing::info!(rule = rule.name, name, %error, "a figure is unknown"));
-            (name, known.ok())
+            (name, known.ok().filter(|_| !in_work))
         });
         let figures = figures.collect();
         // Asked only where there is one: a look makes nothing.
@@ -56,6 +60,18 @@ pub(super) fn read(rules: &[Rule], state: &Path) -> Vec<OfRule> {
         all.push(OfRule { name: rule.name.clone(), state: remembered, figures, outbox });
     }
     all
+}
+
+/// Whether another operation has the database: what is read of it meanwhile means nothing.
+fn is_in_work(rule: &Rule) -> bool {
+    let held = dirs::state()
+        .ok()
+        .zip(LockKey::database(&rule.database).ok())
+        .and_then(|(dirs, key)| svckit::lock::status(&dirs.lock, Some(&key), false).ok());
+    held.into_iter().flatten().any(|lock| {
+        let ours = lock.record.as_ref().is_some_and(|record| record.operation == "tend");
+        !lock.holders.is_empty() && !ours
+    })
 }
 
 /// Counts are far below what a float tells apart.

@@ -37,9 +37,9 @@ pub(super) fn once(app: &App, args: &OnceArgs) -> Result<Outcome, ToolError> {
 }
 
 fn pass(app: &App, context: &Arc<svckit::quiesce::Context>, rule: &Rule) -> Result<Outcome, ToolError> {
-    Checked::new(rule)?;
     let directory = state_dir()?;
     let _lock = locks(context, rule)?;
+    Checked::under_lock(rule)?;
     let state = State::open(&directory, &rule.name)?;
     let mut worker = Worker::new(Box::new(RuleTask::new(rule.clone(), &directory)), state, rule.policy.clone());
     let control = Control::stopped_by(&rule.policy.limits, context.cancel.clone());

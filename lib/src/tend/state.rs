@@ -179,7 +179,16 @@ impl State {
             unsaved: false,
             unsaved_items: BTreeMap::new(),
         };
-        state.load().map_err(|source| StateError::Database { path, source })?;
+        let loaded = state.load().or_else(|error| {
+            if !is_beyond_use(&error) {
+                return Err(error);
+            }
+            // Loops go on from nothing; what it held is kept for a person to look at.
+            tracing::error!(path = %path.display(), %error, "the state is damaged: it is put aside, and begun anew");
+            put_aside(&path)?;
+            state.load()
+        });
+        loaded.map_err(|source| StateError::Database { path, source })?;
         Ok(state)
     }
 
@@ -429,6 +438,30 @@ impl State {
             _ => Ok(()),
         }
     }
+}
+
+fn is_beyond_use(error: &rusqlite::Error) -> bool {
+    let codes = [rusqlite::ErrorCode::NotADatabase, rusqlite::ErrorCode::DatabaseCorrupt];
+    error.sqlite_error_code().is_some_and(|code| codes.contains(&code))
+}
+
+/// The database with what lies beside it, under names of this second.
+fn put_aside(path: &Path) -> rusqlite::Result<()> {
+    let now = crate::world::clock::now_compact();
+    for side in ["-wal", "-shm", ""] {
+        let of = |suffix: String| {
+            let mut name = path.as_os_str().to_owned();
+            name.push(suffix);
+            PathBuf::from(name)
+        };
+        match std::fs::rename(of(side.to_owned()), of(format!(".damaged-{now}{side}"))) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(rusqlite::Error::ToSqlConversionFailure(Box::new(error)));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 fn read_failing(connection: &Connection, task: &str) -> rusqlite::Result<Vec<Failing>> {

@@ -296,6 +296,19 @@ fn a_task_that_is_stuck_is_told_and_keeps_no_other_and_no_end() {
 }
 
 #[test]
+fn a_state_that_is_damaged_is_put_aside_and_begun_anew() {
+    let directory = tempfile::tempdir().unwrap();
+    let fake = Fake::with([("a", Way::Fine)]);
+    assert_eq!(pass(&mut worker(directory.path(), &fake), 1_000).done, 1);
+    std::fs::write(directory.path().join("tend.db"), vec![7; 8192]).unwrap();
+    assert_eq!(State::open(directory.path(), "fake").unwrap().counters().done, 0);
+    let names =
+        std::fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let aside = names.filter(|name| name.starts_with("tend.db.damaged-")).map(|name| directory.path().join(name));
+    assert!(aside.map(|path| std::fs::read(path).unwrap()).any(|bytes| bytes == vec![7; 8192]));
+}
+
+#[test]
 fn a_task_that_goes_in_circles_is_told_so() {
     struct Circle;
     impl Task for Circle {

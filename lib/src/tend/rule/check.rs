@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use rusqlite::{Connection, OptionalExtension, Statement};
 
 use super::config::Rule;
-use super::connection::{Opened, blame, quoted};
+use super::connection::{For, Opened, blame, quoted};
 use crate::failure::{Failure, FailureKind};
 use crate::tend::TaskError;
 
@@ -82,22 +82,39 @@ impl Checked {
         self.deletes.iter().map(|(table, condition)| (table.as_str(), condition.as_str()))
     }
 
-    /// Compares a rule with the database that it names.
+    /// Compares a rule with the database that it names. Nothing is changed, not even a journal rolled back that was left in
+    /// the middle of a write: such a database can't be read here.
     ///
     /// # Errors
     /// With all that does not fit.
     pub fn new(rule: &Rule) -> Result<Self, RuleError> {
-        let unavailable = |error: TaskError| RuleError::Unavailable { rule: rule.name.clone(), why: error.to_string() };
-        let opened = Opened::open(&rule.database, None).map_err(unavailable)?;
-        Self::of(rule, &opened)
+        Self::with(rule, For::Looking)
     }
 
-    pub(super) fn of(rule: &Rule, opened: &Opened) -> Result<Self, RuleError> {
+    /// The same, by somebody who holds the locks of the rule and may recover what was left in the middle of a write.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn under_lock(rule: &Rule) -> Result<Self, RuleError> {
+        Self::with(rule, For::Writing)
+    }
+
+    fn with(rule: &Rule, purpose: For) -> Result<Self, RuleError> {
+        let unavailable = |error: TaskError| RuleError::Unavailable { rule: rule.name.clone(), why: error.to_string() };
+        let opened = Opened::open(&rule.database, purpose, None).map_err(unavailable)?;
+        Self::of(rule, &opened, purpose)
+    }
+
+    pub(super) fn of(rule: &Rule, opened: &Opened, purpose: For) -> Result<Self, RuleError> {
         let unavailable = |why: String| RuleError::Unavailable { rule: rule.name.clone(), why };
         let schema_version = opened.schema_version().map_err(|error| unavailable(error.to_string()))?;
-        let mut check = Check { rule, db: &opened.connection, findings: Vec::new(), advice: Vec::new() };
+        let mut check =
+            Check { rule, db: &opened.connection, findings: Vec::new(), advice: Vec::new(), away: None, purpose };
         let checked =
             check.all(schema_version).map_err(|error| unavailable(blame(&error, &rule.database).to_string()))?;
+        if let Some(why) = check.away {
+            return Err(unavailable(why));
+        }
         let findings = check.findings;
         match checked.filter(|_| findings.is_empty()) {
             Some(checked) => Ok(checked),
@@ -121,6 +138,9 @@ struct Check<'r> {
     db: &'r Connection,
     findings: Vec<String>,
     advice: Vec<Advice>,
+    /// Another database that can't be read now.
+    away: Option<String>,
+    purpose: For,
 }
 
 impl Check<'_> {
@@ -356,15 +376,11 @@ impl Check<'_> {
             for required in summary.required.iter().filter(|required| !columns.contains(required)) {
                 self.find(format!("the summary for {name} requires {required}, which it does not select"));
             }
-            let there = match Opened::open(&summary.database, None) {
-                Ok(opened) => table_columns(&opened.connection, &summary.table),
-                Err(error) => {
-                    self.find(format!("the summary for {name}: {error}"));
-                    continue;
-                }
-            };
+            let there = Opened::open(&summary.database, self.purpose, None).and_then(|opened| {
+                table_columns(&opened.connection, &summary.table).map_err(|error| blame(&error, &summary.database))
+            });
             match there {
-                Err(error) => self.find(format!("the summary for {name}: {error}")),
+                Err(error) => self.away = Some(format!("the summary for {name}: {error}")),
                 Ok(there) if there.is_empty() => self.find(format!("there is no table {name}")),
                 Ok(there) => {
                     let missing = columns.iter().filter(|column| !there.contains(&column.to_ascii_lowercase()));

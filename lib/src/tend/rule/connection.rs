@@ -29,6 +29,15 @@ impl Bound {
     }
 }
 
+/// What a connection is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum For {
+    /// Looks only, without a lock of ours: a journal that was left in the middle is not rolled back, it is an error.
+    Looking,
+    /// Writes, under the locks of a pass.
+    Writing,
+}
+
 /// An open database.
 #[derive(Debug)]
 pub(super) struct Opened {
@@ -39,11 +48,15 @@ pub(super) struct Opened {
 
 impl Opened {
     /// Opens what is there; nothing is made. With `bound`, what takes too long is interrupted.
-    pub(super) fn open(path: &Path, bound: Option<&Bound>) -> Result<Self, TaskError> {
+    pub(super) fn open(path: &Path, purpose: For, bound: Option<&Bound>) -> Result<Self, TaskError> {
         let away =
             |error: &dyn std::fmt::Display| TaskError::Unavailable(format!("can't open {}: {error}", path.display()));
         let file = FileId::of(path).map_err(|error| away(&error))?;
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let access = match purpose {
+            For::Looking => OpenFlags::SQLITE_OPEN_READ_ONLY,
+            For::Writing => OpenFlags::SQLITE_OPEN_READ_WRITE,
+        };
+        let flags = access | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let mut connection = Connection::open_with_flags(path, flags).map_err(|error| away(&error))?;
         let mut set_up = || -> rusqlite::Result<()> {
             connection.busy_timeout(BUSY)?;

@@ -20,7 +20,7 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params, param
 use serde::{Deserialize, Serialize};
 
 use super::config::Rule;
-use super::connection::{Opened, blame, quoted};
+use super::connection::{For, Opened, blame, quoted};
 use crate::tend::TaskError;
 use crate::tend::state::{connect, database_in};
 
@@ -176,7 +176,7 @@ impl Outbox {
                         None => break,
                     },
                 };
-                let mut target = Opened::open(&to.database, None)?;
+                let mut target = Opened::open(&to.database, For::Writing, None)?;
                 let count = lying.1.len() as u64;
                 self.send_some(&mut target, &to.table, lying).map_err(|error| blame(&error, &to.database))?;
                 sent += count;

@@ -10,7 +10,7 @@ use rusqlite::{Connection, Statement, Transaction, TransactionBehavior};
 use super::check::{Checked, RuleError};
 use super::clients::Clients;
 use super::config::Rule;
-use super::connection::{Bound, Opened, blame, quoted};
+use super::connection::{Bound, For, Opened, blame, quoted};
 use super::key::Key;
 use super::outbox::{Made, Outbox};
 use crate::tend::{Control, Task, TaskError, Unit};
@@ -28,6 +28,7 @@ pub struct RuleTask {
     rule: Rule,
     state: PathBuf,
     bound: Bound,
+    purpose: For,
     control: Option<Control>,
     opened: Option<(Opened, Checked)>,
     clients: Option<Clients>,
@@ -50,7 +51,16 @@ impl RuleTask {
         // Nobody is known to be connected: nothing is older than that.
         let connected_since = Ok(0);
         let state = state.to_owned();
-        Self { rule, state, bound: Bound::default(), control: None, opened: None, clients, connected_since }
+        Self {
+            rule,
+            state,
+            bound: Bound::default(),
+            purpose: For::Looking,
+            control: None,
+            opened: None,
+            clients,
+            connected_since,
+        }
     }
 
     /// Looks who is connected.
@@ -99,7 +109,7 @@ impl RuleTask {
     /// The figures of the rule, each on its own.
     pub fn figures(&mut self, now: Timestamp) -> Vec<(String, Result<f64, TaskError>)> {
         let rule = self.rule.clone();
-        let opened = Opened::open(&rule.database, None);
+        let opened = Opened::open(&rule.database, For::Looking, None);
         let one = |sql: &str| -> Result<f64, TaskError> {
             let opened = opened.as_ref().map_err(Clone::clone)?;
             let when = When { now: now.as_second(), connected_since: 0 };
@@ -137,8 +147,8 @@ impl RuleTask {
             }
         }
         if self.opened.is_none() {
-            let opened = Opened::open(&self.rule.database, Some(&self.bound))?;
-            let checked = Checked::of(&self.rule, &opened).map_err(|error| match error {
+            let opened = Opened::open(&self.rule.database, self.purpose, Some(&self.bound))?;
+            let checked = Checked::of(&self.rule, &opened, self.purpose).map_err(|error| match error {
                 RuleError::Unavailable { .. } => TaskError::Unavailable(error.to_string()),
                 RuleError::Unfit { .. } => TaskError::Broken(error.to_string()),
             })?;
@@ -232,6 +242,10 @@ impl RuleTask {
 impl Task for RuleTask {
     fn begin(&mut self, control: &Control) {
         self.bound.set(control);
+        // Only a pass writes, and only a pass has the locks.
+        if self.purpose == For::Looking {
+            (self.purpose, self.opened) = (For::Writing, None);
+        }
         self.control = Some(control.clone());
         self.look(Timestamp::now().as_second());
         self.forward();

@@ -374,6 +374,26 @@ fn figures_stand_each_on_their_own() {
 }
 
 #[test]
+fn a_look_rolls_no_journal_back() {
+    let bed = Bed::new();
+    bed.mailbox("a", 700);
+    // What a service leaves that was killed in the middle of a write.
+    let service = bed.db();
+    service.execute_batch("PRAGMA cache_size = 1; BEGIN; UPDATE messages SET body = hex(randomblob(9000));").unwrap();
+    service.cache_flush().unwrap();
+    for name in ["relay.db", "relay.db-journal"] {
+        std::fs::copy(bed.path(name), bed.path(&format!("left-{name}"))).unwrap();
+    }
+    drop(service);
+    let rule = bed.rule().clone_with(|rule| rule.database = bed.path("left-relay.db"));
+    let before = ["left-relay.db", "left-relay.db-journal"].map(|name| std::fs::read(bed.path(name)).unwrap());
+    let mut task = RuleTask::new(rule.clone(), &bed.state());
+    assert!(task.figures(now()).iter().all(|(_, figure)| figure.is_err()));
+    assert!(task.preview(now()).is_err() && Checked::new(&rule).is_err());
+    assert_eq!(before, ["left-relay.db", "left-relay.db-journal"].map(|name| std::fs::read(bed.path(name)).unwrap()));
+}
+
+#[test]
 fn a_preview_counts_and_changes_nothing() {
     let bed = Bed::new();
     for id in ["a", "b"] {
