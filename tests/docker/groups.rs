@@ -176,7 +176,7 @@ fn with_postgres() {
 
     let from = store.display().to_string();
     let verified = tool(&["verify", "--from", &from, "--restore"]).expect(0);
-    assert!(verified.stdout.contains("counts, every definition"), "{verified:?}");
+    assert!(verified.stdout.contains("loaded, every definition"), "{verified:?}");
     assert_no_scratch(engine);
     server.sql("DROP DATABASE shop;");
     let words = ["restore", "--from", &from, "wiki", "--member", "group-pg", "--container", "group-pg", "--overwrite"];
