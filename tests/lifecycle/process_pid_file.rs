@@ -209,7 +209,7 @@ fn hidden() {
     let dir = directory("pf-hidden");
     let mut bystander = Bystander::new();
     let file = write(&dir.join("hidden.pid"), bystander.pid());
-    std::fs::copy(program("svc-ctl"), dir.join("svc-ctl")).unwrap();
+    sh("cp", [program("svc-ctl"), dir.join("svc-ctl")]).expect(0);
     let state = dir.join("state");
     std::fs::create_dir_all(&state).unwrap();
     std::os::unix::fs::chown(&state, Some(65534), Some(65534)).unwrap();

@@ -340,6 +340,13 @@ impl Check<'_> {
         Ok(deletes)
     }
 
+    fn primary_key(&self, table: &str) -> Option<String> {
+        let query = "SELECT name FROM pragma_table_info(?1) WHERE pk > 0";
+        let columns: rusqlite::Result<Vec<String>> =
+            self.db.prepare(query).and_then(|mut statement| statement.query_map([table], |row| row.get(0))?.collect());
+        columns.ok().filter(|columns| columns.len() == 1)?.pop()
+    }
+
     fn follow(
         &mut self,
         references: &[Reference],
@@ -358,7 +365,10 @@ impl Check<'_> {
                 continue;
             }
             // Without a column it is the primary key.
-            let to = to.clone().unwrap_or_else(|| if depth == 0 { self.rule.key.clone() } else { "rowid".to_owned() });
+            let Some(to) = to.clone().or_else(|| self.primary_key(parent)) else {
+                self.find(format!("{} refers to {parent}, which has no primary key of one column", reference.child));
+                continue;
+            };
             let direct = condition == format!("{} = :key", quoted(&to));
             let condition = if direct {
                 format!("{} = :key", quoted(from))

@@ -209,8 +209,10 @@ impl RuleTask {
             if transaction.is_autocommit() {
                 interrupted = Some(removed.as_ref().err().map(ToString::to_string).unwrap_or_default());
             }
-            made.extend(removed?);
-            changed = true;
+            if let Some(rows) = removed? {
+                made.extend(rows);
+                changed = true;
+            }
             Ok(())
         });
         if let Some(reason) = interrupted {
@@ -303,14 +305,15 @@ impl Task for RuleTask {
     }
 }
 
-/// Removes an item with all that belongs to it, in a savepoint: all of it or nothing. The answer is its summaries.
+/// Removes an item with all that belongs to it, in a savepoint: all of it or nothing. The answer is its summaries; `None`
+/// where the service has used it since, or removed it.
 fn remove(
     rule: &Rule,
     checked: &Checked,
     transaction: &mut Transaction<'_>,
     item: &str,
     when: When,
-) -> Result<Vec<Made>, TaskError> {
+) -> Result<Option<Vec<Made>>, TaskError> {
     let wrong = |error: rusqlite::Error| blame(&error, &rule.database);
     let key = key_of(item)?;
     let savepoint = transaction.savepoint().map_err(wrong)?;
@@ -318,8 +321,7 @@ fn remove(
         statement.raw_query().next().map(|row| row.is_some())
     });
     if !due.map_err(wrong)? {
-        // The service has used it since, or removed it.
-        return Ok(Vec::new());
+        return Ok(None);
     }
     let mut made = Vec::new();
     for (number, (summary, columns)) in rule.summaries.iter().zip(&checked.columns).enumerate() {
@@ -353,7 +355,7 @@ fn remove(
         return Err(TaskError::Item(format!("{last} rows of {} would have gone, not one", rule.table)));
     }
     savepoint.commit().map_err(wrong)?;
-    Ok(made)
+    Ok(Some(made))
 }
 
 /// Prepares a statement and binds those of our parameters that it has.
