@@ -87,7 +87,7 @@ fn a_closed_port_is_not_ready_and_the_error_says_which_check() {
 #[test]
 fn commands_are_run_without_a_shell_and_bounded() {
     check("exec:/bin/true").unwrap();
-    let error = check("exec:/bin/false;timeout=50ms;interval=10ms").unwrap_err();
+    let error = check("exec:/bin/false;timeout=1s;interval=10ms").unwrap_err();
     assert!(error.to_string().contains("exit status: 1"), "{error}");
     // Were it a shell line, the command would exit 0.
     check("exec:/bin/false \\; /bin/true;timeout=50ms;interval=10ms").unwrap_err();
