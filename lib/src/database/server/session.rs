@@ -3,17 +3,22 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{Read, Write};
+use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::error::Attempt;
 use super::place::Running;
 use super::{Place, ServerError};
 use crate::controller::docker::{Ended, ExecError, Program};
 use crate::progress::Cancel;
+use crate::world::wait;
 
 /// A program that neither reads nor writes for so long has failed: a dump can wait for somebody's lock on a table.
 const IDLE_MAX: Duration = Duration::from_secs(15 * 60);
+
+/// How soon a server that is starting is asked again: nothing tells when it answers.
+const ASK_AGAIN: Duration = Duration::from_millis(200);
 
 const BLOCK: usize = 64 << 10;
 
@@ -184,6 +189,22 @@ impl Session {
         }
         self.attempt(action).ended(&name, &ended)?;
         Ok(out)
+    }
+
+    /// The same, of a server that is starting: asked again for so long while the program says by its exit code that it
+    /// is not there yet. A program that waits for itself (`--wait` of mariadb-admin) heeds no request to end meanwhile, and
+    /// would outlive a run of ours that was killed.
+    pub(super) fn answer_within(&self, action: &str, argv: &[String], most: Duration) -> Result<String, ServerError> {
+        let until = Instant::now() + most;
+        loop {
+            match self.answer(action, argv.to_vec(), b"") {
+                Err(ServerError::Failed { .. }) if Instant::now() < until && !self.cancel.is_requested() => {
+                    let soon = until.min(Instant::now() + ASK_AGAIN);
+                    wait::readable(&[self.cancel.as_fd()], soon).map_err(ServerError::io("wait for the server"))?;
+                }
+                other => return other,
+            }
+        }
     }
 
     /// Starts a program that runs as long as the session.

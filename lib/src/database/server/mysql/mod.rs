@@ -11,6 +11,7 @@ mod version;
 
 use std::collections::BTreeMap;
 use std::io::Read;
+use std::time::Duration;
 
 use self::scan::{Scan, Scanned};
 use self::users::keeping_passwords;
@@ -24,6 +25,8 @@ use super::{DatabaseName, EngineKind, ServerError, Session};
 const OWN: &[&str] = &["information_schema", "performance_schema", "sys", "mysql"];
 /// For a row of any size that the server itself would take.
 const PACKET: &str = "--max-allowed-packet=1073741824";
+/// How long a server of ours may take to start.
+const START_MAX: Duration = Duration::from_secs(60);
 const BLOCK: usize = 64 << 10;
 
 /// MariaDB and MySQL.
@@ -279,8 +282,8 @@ impl ServerEngine for Mysql {
         session.keep(ACTION, server)?;
         let (admin, _) = session.first_program(ACTION, &["mariadb-admin", "mysqladmin"])?;
         let (mut ping, _) = Self::login(&session, &admin, None);
-        ping.extend(words(&["--wait=60", "--connect-timeout=60", "ping"]));
-        session.answer(ACTION, ping, b"")?;
+        ping.extend(words(&["--connect-timeout=60", "ping"]));
+        session.answer_within(ACTION, &ping, START_MAX)?;
         Ok(session)
     }
 
