@@ -91,8 +91,11 @@ fn naive_dump(name: &str, into: &Path) {
 
 fn copy(from: &Path, to: &Path) {
     std::fs::create_dir(to).unwrap();
-    for file in std::fs::read_dir(from).unwrap().flatten() {
-        std::fs::copy(file.path(), to.join(file.file_name())).unwrap();
+    let mut names: Vec<_> = std::fs::read_dir(from).unwrap().flatten().map(|file| file.file_name()).collect();
+    // As they come, a directory may have the manifest first, and then half a copy looks whole: that is the one to be caught.
+    names.sort_by_key(|name| name != "manifest.json");
+    for name in names {
+        std::fs::copy(from.join(&name), to.join(&name)).unwrap();
     }
 }
 
