@@ -63,6 +63,8 @@ enum Command {
     Lock,
     /// A tree that is published again
     Publish,
+    /// Expired rows that are pruned beside a service that writes
+    Tend,
     /// Remove the generated databases
     Clean,
     /// Prints the nanoseconds of CLOCK_MONOTONIC
@@ -102,6 +104,7 @@ pub(crate) fn run() -> Outcome<()> {
         Command::Salvage => &["salvage"],
         Command::Lock => &["lock", "lock-wait"],
         Command::Publish => &["publish", "publish-large"],
+        Command::Tend => &["tend", "tend-large"],
     };
     let own = std::env::current_exe()?;
     let programs = options.programs.unwrap_or_else(|| own.parent().unwrap_or(Path::new(".")).to_owned());

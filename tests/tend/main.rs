@@ -15,8 +15,7 @@ mod server;
 
 use std::process::ExitCode;
 
-use libtest_mimic::{Arguments, Trial};
-use svckit_testbed::stories::{STORIES, Story, trial};
+use svckit_testbed::stories::{Story, run_with_servers};
 
 /// They need nothing but the programs.
 const PLAIN: &[Story] = &[
@@ -34,15 +33,5 @@ const SERVERS: &[Story] = &[
 ];
 
 fn main() -> ExitCode {
-    let arguments = Arguments::from_args();
-    let elsewhere = std::env::var(STORIES).is_ok_and(|value| value == "elsewhere");
-    let is_asked = std::env::var("SVCKIT_SERVERS").is_ok_and(|value| value == "run");
-    let can_serve = is_asked && rustix::process::geteuid().is_root();
-    let mut trials: Vec<Trial> = Vec::new();
-    if !elsewhere {
-        let built = svckit_testbed::command::is_built("svc-tend");
-        trials.extend(PLAIN.iter().map(|story| trial(*story, built)));
-        trials.extend(SERVERS.iter().map(|story| trial(*story, built && can_serve)));
-    }
-    libtest_mimic::run(&arguments, trials).exit_code()
+    run_with_servers("svc-tend", PLAIN, SERVERS)
 }

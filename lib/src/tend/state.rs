@@ -3,7 +3,7 @@
 //! What can't be written stays in memory and is written the next time: a full disk ends no loop. What a person changes
 //! beside us (a release from quarantine) is read again at each pass.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ pub struct State {
     /// Whether something of the above is not on disk.
     unsaved: bool,
     /// Items whose record changed and is not on disk.
-    unsaved_items: BTreeMap<String, ()>,
+    unsaved_items: BTreeSet<String>,
 }
 
 const SCHEMA: &str = "CREATE TABLE IF NOT EXISTS task(
@@ -70,18 +70,7 @@ impl State {
     pub fn open(directory: &Path, task: &str) -> Result<Self, StateError> {
         create_private_dir(directory)?;
         let path = database_in(directory);
-        let mut state = Self {
-            path: path.clone(),
-            task: task.to_owned(),
-            connection: None,
-            times: Times::default(),
-            counters: Counters::default(),
-            cursor: None,
-            last_error: None,
-            failing: BTreeMap::new(),
-            unsaved: false,
-            unsaved_items: BTreeMap::new(),
-        };
+        let mut state = Self::blank(path.clone(), task.to_owned());
         let loaded = state.load().or_else(|error| {
             if !is_beyond_use(&error) {
                 return Err(error);
@@ -93,6 +82,22 @@ impl State {
         });
         loaded.map_err(|source| StateError::Database { path, source })?;
         Ok(state)
+    }
+
+    /// Nothing is known yet.
+    fn blank(path: PathBuf, task: String) -> Self {
+        Self {
+            path,
+            task,
+            connection: None,
+            times: Times::default(),
+            counters: Counters::default(),
+            cursor: None,
+            last_error: None,
+            failing: BTreeMap::new(),
+            unsaved: false,
+            unsaved_items: BTreeSet::new(),
+        }
     }
 
     /// The task's name.
@@ -199,7 +204,7 @@ impl State {
     }
 
     fn touch(&mut self, item: &str) {
-        self.unsaved_items.insert(item.to_owned(), ());
+        self.unsaved_items.insert(item.to_owned());
         self.unsaved = true;
     }
 
@@ -219,7 +224,7 @@ impl State {
             None => connect(&self.path)?,
         };
         let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-        for item in self.unsaved_items.keys() {
+        for item in &self.unsaved_items {
             match self.failing.get(item) {
                 Some(one) => transaction
                     .prepare_cached("INSERT OR REPLACE INTO item VALUES(?1, ?2, ?3, ?4, ?5, ?6)")?
@@ -278,18 +283,7 @@ impl State {
                 .collect::<Result<_, _>>()?;
             let mut states = Vec::new();
             for task in names {
-                let mut state = Self {
-                    path: path.clone(),
-                    task,
-                    connection: None,
-                    times: Times::default(),
-                    counters: Counters::default(),
-                    cursor: None,
-                    last_error: None,
-                    failing: BTreeMap::new(),
-                    unsaved: false,
-                    unsaved_items: BTreeMap::new(),
-                };
+                let mut state = Self::blank(path.clone(), task);
                 state.read(&connection)?;
                 states.push(state);
             }

@@ -40,3 +40,20 @@ pub fn trial((name, story): Story, can_run: bool) -> Trial {
     };
     Trial::test(name.replace(' ', "_"), body).with_ignored_flag(!can_run)
 }
+
+/// Runs stories of one program: those that need nothing else, and those that need root and servers, where `tests/run` asks
+/// for them by `SVCKIT_SERVERS=run`.
+#[must_use]
+pub fn run_with_servers(program: &str, plain: &[Story], servers: &[Story]) -> ExitCode {
+    let arguments = Arguments::from_args();
+    let elsewhere = std::env::var(STORIES).is_ok_and(|value| value == "elsewhere");
+    let is_asked = std::env::var("SVCKIT_SERVERS").is_ok_and(|value| value == "run");
+    let can_serve = is_asked && rustix::process::geteuid().is_root();
+    let mut trials: Vec<Trial> = Vec::new();
+    if !elsewhere {
+        let built = crate::command::is_built(program);
+        trials.extend(plain.iter().map(|story| trial(*story, built)));
+        trials.extend(servers.iter().map(|story| trial(*story, built && can_serve)));
+    }
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
