@@ -1,11 +1,13 @@
 //! One lock file: opened, locked, waited for.
 
 use std::fs::{File, OpenOptions};
+use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::io::Errno;
 
@@ -15,6 +17,9 @@ use super::table::Table;
 use super::{Holder, LockKey};
 use crate::progress::Cancel;
 use crate::world::disk::{AtPath, DiskError, FileId};
+
+/// How long a refused one waits for the name of a holder that has not written it yet.
+const NAME_WAIT_MAX: Duration = Duration::from_secs(1);
 
 pub(super) fn open(path: &Path) -> Result<File, DiskError> {
     OpenOptions::new()
@@ -69,7 +74,7 @@ pub(super) fn lock(
             Ok(()) => {}
             Err(Errno::WOULDBLOCK) => match deadline {
                 Some(deadline) if deadline > Instant::now() => file = wait_for(file, path, key, deadline, cancel)?,
-                _ => return Err(held(key, &mut file)),
+                _ => return Err(held(key, path, &mut file)),
             },
             Err(error) => return Err(refusal(error, path)),
         }
@@ -105,22 +110,38 @@ fn former_holder(path: &Path, own: FileId) -> Option<i32> {
 }
 
 /// The refusal, with whoever holds it now: the one who took the lock may have ended and left it to a child.
-fn held(key: &LockKey, file: &mut File) -> LockError {
-    let holder = Holder::read_from(file).map(Box::new);
+fn held(key: &LockKey, path: &Path, file: &mut File) -> LockError {
+    let holder = named_holder(path, file).map(Box::new);
     let has_ended = |holder: &Holder| matches!(holder.process.is_alive(), Ok(false));
-    // One that has not said who it is may be about to: that is no reason to look at every process.
-    let is_left = holder.as_deref().is_some_and(has_ended);
-    let left_to = FileId::of_open(file).ok().filter(|_| is_left).and_then(|id| {
+    let is_unnamed = holder.as_deref().is_none_or(has_ended);
+    let left_to = FileId::of_open(file).ok().filter(|_| is_unnamed).and_then(|id| {
         let holders = Table::read().holders_of(id);
         holders.first().map(|party| party.process.pid)
     });
     LockError::Held { label: key.label().to_owned(), holder, left_to }
 }
 
+/// Who the file says has it. A holder that has just locked a new file is about to say so: it is given a moment.
+fn named_holder(path: &Path, file: &mut File) -> Option<Holder> {
+    Holder::read_from(file).or_else(|| {
+        let watch = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).ok()?;
+        watch.add_watch(path, AddWatchFlags::IN_MODIFY).ok()?;
+        let until = Instant::now() + NAME_WAIT_MAX;
+        loop {
+            if let Some(holder) = Holder::read_from(file) {
+                return Some(holder);
+            }
+            if crate::world::wait::readable(&[watch.as_fd()], until).ok()?.is_empty() {
+                return None;
+            }
+            watch.read_events().ok()?;
+        }
+    })
+}
+
 /// Blocks until the lock is ours. flock(2) has no time-out: a thread blocks in it and hands the locked file over; past
 /// the deadline it is left to itself, and closes the file whenever it gets it.
 fn wait_for(file: File, path: &Path, key: &LockKey, deadline: Instant, cancel: &Cancel) -> Result<File, LockError> {
-    use std::os::fd::AsFd;
     let (give, given) = mpsc::channel();
     let (wake_read, wake_write) =
         rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).at("make a pipe for", path)?;
@@ -142,7 +163,7 @@ fn wait_for(file: File, path: &Path, key: &LockKey, deadline: Instant, cancel: &
     }
     if ready.is_empty() {
         // Another description: the thread has ours.
-        return Err(held(key, &mut open(path)?));
+        return Err(held(key, path, &mut open(path)?));
     }
     match given.recv() {
         Ok(Ok(file)) => Ok(file),

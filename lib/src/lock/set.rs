@@ -51,7 +51,7 @@ pub enum LockError {
         label: String,
         /// Who took it, where it said so.
         holder: Option<Box<Holder>>,
-        /// A process that holds it now, where the one who took it has ended.
+        /// A process that holds it now, where the one who took it has ended or did not say who it is.
         left_to: Option<i32>,
     },
     /// The wait was ended by a cancellation.
@@ -98,7 +98,8 @@ fn holder_text(holder: Option<&Holder>, left_to: Option<i32>) -> String {
     match (holder, left_to) {
         (Some(holder), None) => holder.to_string(),
         (Some(holder), Some(pid)) => format!("{holder}, which has ended; process {pid} still holds it"),
-        (None, _) => "its holder has not said who it is".to_owned(),
+        (None, Some(pid)) => format!("process {pid} holds it, and has not said what it does"),
+        (None, None) => "its holder has not said who it is".to_owned(),
     }
 }
 

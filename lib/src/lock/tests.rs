@@ -38,6 +38,37 @@ fn the_refused_one_learns_who_holds_it() {
 }
 
 #[test]
+fn the_refused_one_waits_for_the_name_of_who_has_only_just_taken_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(LockKey::named("a").file_name());
+    let mut file = file::open(&path).unwrap();
+    rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    let refused = std::thread::scope(|scope| {
+        let refused = scope.spawn(|| acquire(dir.path(), &[LockKey::named("a")], Wait::No).unwrap_err());
+        // Once it has been opened again, by who is refused: the name comes after that.
+        let opened = || std::fs::read_dir("/proc/self/fd").unwrap().filter_map(Result::ok);
+        let of_it = || opened().filter(|fd| std::fs::read_link(fd.path()).is_ok_and(|to| to == path)).count();
+        while of_it() < 2 && !refused.is_finished() {
+            std::thread::yield_now();
+        }
+        Holder::own("restore", "unit other.service").unwrap().write_to(&mut file).unwrap();
+        refused.join().unwrap()
+    });
+    assert!(refused.to_string().contains("restore of unit other.service by process"), "{refused}");
+}
+
+#[test]
+fn one_that_never_says_who_it_is_is_named_by_its_process() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(LockKey::named("a").file_name());
+    let file = file::open(&path).unwrap();
+    rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    let refused = acquire(dir.path(), &[LockKey::named("a")], Wait::No).unwrap_err();
+    let expected = format!("process {} holds it", std::process::id());
+    assert!(refused.to_string().contains(&expected), "{refused}");
+}
+
+#[test]
 fn a_wait_ends_with_the_lock_or_with_its_bound() {
     let dir = tempfile::tempdir().unwrap();
     let key = [LockKey::named("a")];
