@@ -64,24 +64,22 @@ fn canary(server: &Server) {
     let (other, dumper) = match server.kind {
         Kind::Postgres => {
             server.sql(include_str!("../docker/servers/shop.pg.sql"));
-            (Some(Server::postgres()), "pg_dump")
+            (Server::postgres(), "pg_dump")
         }
         Kind::Mariadb => {
             server.sql(include_str!("../docker/servers/shop.sql"));
-            (Some(Server::mariadb()), "mariadb-dump")
+            (Server::mariadb(), "mariadb-dump")
         }
-        Kind::Redis => (None, "redis-cli"),
+        Kind::Redis => (Server::redis(), "redis-cli"),
     };
     let store = server.store();
     let watch = Watch::begin();
     let mut outcomes = vec![server.back_up(&["-vv"]).expect(0)];
     outcomes.push(server.svc_backup(&words(&server.backup_args(&server.tcp(), &["-vv"]))));
     outcomes.push(server.svc_backup(&["-vv", "verify", "--from", &store, "shop", "--restore"]).expect(0));
-    if let Some(other) = &other {
-        let login = other.login();
-        let args = ["-vv", "restore", "--from", &store, "shop", "--server", &other.socket()].map(str::to_owned);
-        outcomes.push(other.svc_backup(&words(&[&args[..], &login].concat())).expect(0));
-    }
+    let login = other.login();
+    let args = ["-vv", "restore", "--from", &store, "shop", "--server", &other.socket()].map(str::to_owned);
+    outcomes.push(other.svc_backup(&words(&[&args[..], &login].concat())).expect(0));
     let (found, seen) = watch.finish();
     assert!(found.is_empty(), "{found:?}");
     assert!(seen.contains(dumper), "the dump was not seen: {seen:?}");

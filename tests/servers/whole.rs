@@ -15,7 +15,7 @@ pub(super) const STORIES: &[Story] = &[
         "a MariaDB server is dumped by its socket under write load, proved, and restored into another with its users",
         mariadb,
     ),
-    ("a Redis server is dumped by its socket and over TCP, and proved", redis),
+    ("a Redis server is dumped by its socket and over TCP, proved, and restored elsewhere", redis),
     ("a server of this host is a member of a group", group),
 ];
 
@@ -115,25 +115,85 @@ fn mariadb() {
     assert_eq!(one.sql(all), other.sql(all));
 }
 
-fn redis() {
-    let server = Server::redis();
+/// What redis-cli answers, told the password as svckit tells it.
+fn redis_cli(server: &Server, command: &[&str]) -> String {
     let mut client = std::process::Command::new("redis-cli");
-    client.args(["-s", server.path("server/sock").to_str().unwrap(), "--askpass", "--no-auth-warning"]);
-    client.args(["MSET", "a", "1", "b", "2"]);
+    client.args(["-e", "-s", server.path("server/sock").to_str().unwrap(), "--askpass", "--no-auth-warning"]);
+    client.args(command);
     let input = std::fs::File::open(server.path("password")).unwrap();
-    svckit_testbed::command::start_with_input(client, input).finish(super::bed::SOON).expect(0);
-    for address in [server.socket(), server.tcp()] {
-        let dumped = server.svc_backup(&words(&server.backup_args(&address, &["--json"]))).expect(0).json();
-        assert_eq!(dumped["databases"][0]["rows"], 2, "{dumped}");
+    svckit_testbed::command::start_with_input(client, input).finish(super::bed::SOON).expect(0).stdout
+}
+
+/// Each kind of value, small and large; a time to live; a second database.
+const KEYS: &str = "
+    for n = 1, 20000 do redis.call('SET', 'key:' .. n, 'value ' .. n) end
+    for n = 1, 2000 do
+        redis.call('HSET', 'hash', n, n * 2); redis.call('SADD', 'set', 'member ' .. n); redis.call('SADD', 'numbers', n)
+        redis.call('ZADD', 'sorted', n / 3, n); redis.call('RPUSH', 'list', string.rep('x', n % 50) .. n)
+        redis.call('XADD', 'stream', n .. '-1', 'field', n)
+    end
+    redis.call('XGROUP', 'CREATE', 'stream', 'readers', '0')
+    redis.call('XREADGROUP', 'GROUP', 'readers', 'one', 'COUNT', '5', 'STREAMS', 'stream', '>')
+    redis.call('SET', string.rep('long', 50), 'a key that is compressed'); redis.call('SET', '12345', '-7')
+    redis.call('SET', 'expires', 'late', 'PXAT', '4102444800123')
+    redis.call('SELECT', 3); redis.call('SET', 'elsewhere', 'in another database')
+    return 'OK'";
+/// Of all of it, whatever the order in which it lies there.
+const DIGEST: &str = "
+    local sum = ''
+    for _, database in ipairs({0, 3}) do
+        redis.call('SELECT', database)
+        local names = redis.call('KEYS', '*')
+        table.sort(names)
+        for _, name in ipairs(names) do
+            local kind, value = redis.call('TYPE', name)['ok'], ''
+            if kind == 'hash' then value = redis.call('HGETALL', name)
+            elseif kind == 'set' then value = redis.call('SMEMBERS', name)
+            elseif kind == 'zset' then value = redis.call('ZRANGE', name, 0, -1, 'WITHSCORES')
+            elseif kind == 'list' then value = redis.call('LRANGE', name, 0, -1)
+            elseif kind == 'stream' then value = redis.call('XPENDING', name, 'readers', '-', '+', 10)
+                value = cjson.encode(value[#value][1]) .. cjson.encode(redis.call('XRANGE', name, '-', '+'))
+            else value = redis.call('GET', name) end
+            if kind == 'hash' or kind == 'set' then table.sort(value) end
+            if type(value) == 'table' then value = cjson.encode(value) end
+            sum = redis.sha1hex(sum .. name .. value .. redis.call('PEXPIRETIME', name))
+        end
+    end
+    return sum";
+
+fn redis() {
+    let (one, other) = (Server::redis(), Server::redis());
+    assert_eq!(redis_cli(&one, &["EVAL", KEYS, "0"]).trim(), "OK");
+    let code = "#!lua name=shop\nredis.register_function('total', function() return 42 end)";
+    redis_cli(&one, &["FUNCTION", "LOAD", code]);
+    let is = redis_cli(&one, &["EVAL", DIGEST, "0"]);
+    for address in [one.socket(), one.tcp()] {
+        let dumped = one.svc_backup(&words(&one.backup_args(&address, &["--json"]))).expect(0).json();
+        assert_eq!(dumped["databases"][0]["rows"], 20_009, "{dumped}");
     }
     let verified =
-        server.svc_backup(&["verify", "--from", &server.store(), "--restore", "--query", "GET b => 2"]).expect(0);
+        one.svc_backup(&["verify", "--from", &one.store(), "--restore", "--query", "GET key:7 => value 7"]).expect(0);
     assert!(verified.stdout.contains("parsed by redis-check-rdb, loaded, keys, queries"), "{verified:?}");
-    let login = server.login();
-    let args = ["restore", "--from", &server.store(), "shop", "--server", &server.tcp()].map(str::to_owned);
-    let into = server.svc_backup(&words(&[&args[..], &login].concat())).expect(2);
-    assert!(into.stderr.contains("only when it starts"), "{into:?}");
-    server.assert_only(2);
+
+    let restored = |more: &[&str]| {
+        let args = ["restore", "--from", &one.store(), "shop", "--server", &other.tcp()].map(str::to_owned);
+        other.svc_backup(&[&words(&[&args[..], &other.login()].concat()), more].concat())
+    };
+    restored(&[]).expect(0);
+    assert_eq!(redis_cli(&other, &["EVAL", DIGEST, "0"]), is);
+    assert_eq!(redis_cli(&other, &["FCALL", "total", "0"]).trim(), "42");
+    // What is there is not replaced unasked, and is kept where it is.
+    redis_cli(&other, &["SET", "extra", "of the other"]);
+    let refused = restored(&[]).expect(22);
+    for there in ["db0 (20010 keys)", "db3 (1 keys)", "functions"] {
+        assert!(refused.stderr.contains(there), "{there}: {refused:?}");
+    }
+    let replaced = restored(&["--overwrite", "--json"]).expect(0).json();
+    assert_eq!(redis_cli(&other, &["EVAL", DIGEST, "0"]), is);
+    let kept = replaced["kept"][0].as_str().unwrap();
+    let query = ["verify", "--from", &one.store(), kept, "--restore", "--query", "GET extra => of the other"];
+    one.svc_backup(&query).expect(0);
+    one.assert_only(2);
 }
 
 fn group() {

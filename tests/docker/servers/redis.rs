@@ -5,7 +5,7 @@ use svckit_testbed::stories::Story;
 use super::bed::{Server, alone, assert_no_scratch};
 
 pub(super) const STORIES: &[Story] =
-    &[("a Redis data set is dumped with its password, and proved by a restore", whole_way)];
+    &[("a Redis data set is dumped with its password, proved by a restore, and restored where it runs", whole_way)];
 
 pub(super) const PASSWORD: &str = "kan arie\"Vesper7393";
 
@@ -33,6 +33,14 @@ fn whole_way() {
     assert_no_scratch(server.engine);
     let wrong = server.back_up("redis", &["--no-password"]).expect(23);
     assert!(wrong.stderr.contains("NOAUTH"), "{wrong:?}");
-    let into = server.svc_backup(&["restore", "--from", &store, "cache", "--container", "cache"]).expect(2);
-    assert!(into.stderr.contains("only when it starts"), "{into:?}");
+    server.sql("SET key:17 other\nSET extra 1\n");
+    let restore = ["restore", "--from", &store, "cache", "--container", "cache"];
+    let refused = server.svc_backup(&restore).expect(22);
+    assert!(refused.stderr.contains("db0 (5001 keys), db3 (1 keys)"), "{refused:?}");
+    server.svc_backup(&[&restore[..], &["--overwrite"]].concat()).expect(0);
+    let answers = server.sql("GET key:17\nEXISTS extra\nDBSIZE\nSELECT 3\nHGET h b\n");
+    assert_eq!(answers.split_whitespace().collect::<Vec<_>>(), ["value-17", "0", "5000", "OK", "2"]);
+    let kept = ["verify", "--from", &store, "cache.replaced", "--restore", "--query", "GET key:17 => other"];
+    server.svc_backup(&kept).expect(0);
+    assert_no_scratch(server.engine);
 }

@@ -2,14 +2,20 @@
 //!
 //! - The password is the first line of the standard input, where redis-cli asks for one (`--askpass`).
 //! - The file's own trailer has a checksum of all of it: an end without it is none ([`rdb`]).
-//! - A server takes such a file only when it starts: a restore goes into a scratch server, whose keys are then counted.
-//!   A server that runs is given the file as it is, and restarted, by whoever runs it.
+//! - A server takes such a file only when it starts: that is how a scratch server gets it, whose keys are then counted.
+//! - A server that runs is given each key by RESTORE: its values are as the file has them ([`items`]), so nothing but their
+//!   lengths has to be known here, and the server checks each of them.
 
+mod commands;
+mod items;
 mod rdb;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
 
+use self::commands::Commands;
 use self::rdb::Ending;
 use super::dump::{DatabaseFacts, DumpFacts, DumpStream, Looked, Part, PartOf, ServerEngine, TableFacts};
 use super::place::Running;
@@ -46,15 +52,42 @@ fn ask(session: &Session, action: &str, words: &[&str]) -> Result<String, Server
     session.answer(action, argv, &input)
 }
 
+/// Major and minor of `7.0.15`.
+fn version(text: &str) -> Option<(u32, u32)> {
+    let mut parts = text.split('.').map(str::parse::<u32>);
+    Some((parts.next()?.ok()?, parts.next()?.ok()?))
+}
+
 /// Whether a server of this version (`Redis server v=7.0.15 sha=...`) reads what another one has written: files of newer
 /// ones are in newer formats.
-fn reads_files_of(here: &str, version: &str) -> bool {
-    let number = |text: &str| -> Option<(u32, u32)> {
-        let mut parts = text.split('.').map(str::parse::<u32>);
-        Some((parts.next()?.ok()?, parts.next()?.ok()?))
-    };
-    let here = here.split_whitespace().find_map(|word| number(word.strip_prefix("v=")?));
-    here.zip(number(version)).is_some_and(|(here, wanted)| here.0 == wanted.0 && here >= wanted)
+fn reads_files_of(here: &str, wanted: &str) -> bool {
+    let here = here.split_whitespace().find_map(|word| version(word.strip_prefix("v=")?));
+    here.zip(version(wanted)).is_some_and(|(here, wanted)| here.0 == wanted.0 && here >= wanted)
+}
+
+/// A field of INFO.
+fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
+    info.lines().find_map(|line| line.trim().strip_prefix(name)?.strip_prefix(':'))
+}
+
+/// From this version on a server has libraries of functions.
+const WITH_FUNCTIONS: (u32, u32) = (7, 0);
+
+fn has_functions(info: &str) -> bool {
+    field(info, "redis_version").and_then(version).is_some_and(|version| version >= WITH_FUNCTIONS)
+}
+
+/// Why a server can't be given the keys of another one, as it says of itself in INFO.
+fn refusal(info: &str, facts: &DumpFacts) -> Option<(String, &'static str)> {
+    let here = field(info, "redis_version").unwrap_or_default();
+    if field(info, "cluster_enabled") == Some("1") {
+        return Some(("it is a node of a cluster, which takes its own keys only".to_owned(), BY_FILE));
+    }
+    if field(info, "role").is_some_and(|role| role != "master") {
+        return Some(("it is a replica".to_owned(), "restore into its master"));
+    }
+    let newer = version(here).zip(version(&facts.server_version)).is_none_or(|(here, dumped)| here < dumped);
+    newer.then(|| (format!("it is Redis {here}, and the dump is of {}", facts.server_version), "use a server as new"))
 }
 
 /// `db0:keys=3,expires=1,avg_ttl=0`, a line for each database that has keys.
@@ -80,9 +113,7 @@ impl ServerEngine for Redis {
         }
         let (_, program) = session.first_program(ACTION, CLIENTS)?;
         let info = ask(session, ACTION, &["INFO", "server"])?;
-        let field =
-            |name: &str| info.lines().find_map(|line| line.strip_prefix(name)).map(|value| value.trim().to_owned());
-        let version = field("redis_version:").ok_or_else(|| ServerError::NotRun {
+        let version = field(&info, "redis_version").map(str::to_owned).ok_or_else(|| ServerError::NotRun {
             action: ACTION.to_owned(),
             place: session.place().to_owned(),
             reason: format!("the server does not say its version: {}", info.lines().next().unwrap_or_default()),
@@ -154,7 +185,7 @@ impl ServerEngine for Redis {
     fn load(&self, session: &Session, _: &DumpFacts, content: &mut dyn Read) -> Result<(), ServerError> {
         const ACTION: &str = "load the dump";
         if !session.is_scratch {
-            return Err(not_while_it_runs());
+            return into_running(session, ACTION, content);
         }
         let words = |all: &[&str]| all.iter().map(|word| (*word).to_owned()).collect::<Vec<String>>();
         let socket = session.client.last().cloned().unwrap_or_default();
@@ -201,21 +232,38 @@ impl ServerEngine for Redis {
                 differences.push(format!("{name} has no keys, and had about {}", was.rows()));
             }
         }
+        let parsed = session.is_scratch.then_some("parsed by redis-check-rdb");
         match differences.is_empty() {
-            true => Ok(["parsed by redis-check-rdb", "loaded", "keys"].map(str::to_owned).to_vec()),
+            true => Ok(parsed.into_iter().chain(["loaded", "keys"]).map(str::to_owned).collect()),
             false => Err(ServerError::Differs { what: facts.what(), differences }),
         }
     }
 
-    fn in_the_way(&self, session: &Session, _: &DumpFacts) -> Result<Vec<String>, ServerError> {
-        match session.is_scratch {
-            true => Ok(Vec::new()),
-            false => Err(not_while_it_runs()),
+    fn in_the_way(&self, session: &Session, facts: &DumpFacts) -> Result<Vec<String>, ServerError> {
+        const ACTION: &str = "look at what the server has";
+        if session.is_scratch {
+            return Ok(Vec::new());
         }
+        let info = ask(session, ACTION, &["INFO", "all"])?;
+        if let Some((reason, hint)) = refusal(&info, facts) {
+            let reason = format!("{} can't be given the dump: {reason}", session.place());
+            return Err(ServerError::Refused { reason, kind: FailureKind::Unsafe, hint: Some(hint.to_owned()) });
+        }
+        let databases = keys(&info).into_iter().filter(|(_, is)| is.rows() > 0);
+        let mut found: Vec<String> = databases.map(|(name, is)| format!("{name} ({} keys)", is.rows())).collect();
+        if has_functions(&info) && !ask(session, ACTION, &["FUNCTION", "LIST"])?.trim().is_empty() {
+            found.push("functions".to_owned());
+        }
+        Ok(found)
     }
 
-    fn clear(&self, _: &Session, _: &DumpFacts) -> Result<(), ServerError> {
-        Err(not_while_it_runs())
+    fn clear(&self, session: &Session, _: &DumpFacts) -> Result<(), ServerError> {
+        const ACTION: &str = "remove what the server has";
+        ask(session, ACTION, &["FLUSHALL"])?;
+        if has_functions(&ask(session, ACTION, &["INFO", "server"])?) {
+            ask(session, ACTION, &["FUNCTION", "FLUSH"])?;
+        }
+        Ok(())
     }
 
     fn ask(&self, session: &Session, _: Option<&str>, statement: &str) -> Result<String, ServerError> {
@@ -224,15 +272,23 @@ impl ServerEngine for Redis {
     }
 }
 
-fn not_while_it_runs() -> ServerError {
-    ServerError::Refused {
-        reason: "Redis reads a dump only when it starts".to_owned(),
-        kind: FailureKind::Usage,
-        hint: Some(
-            "stop it (svc-ctl stop), take the file out (zstd -d dump.rdb.zst), put it where its dump.rdb is, and start it"
-                .to_owned(),
-        ),
-    }
+/// The way of a person, where no command does it.
+const BY_FILE: &str =
+    "stop it (svc-ctl stop), take the file out (zstd -d dump.rdb.zst), put it where its dump.rdb is, and start it";
+
+/// Gives a server each key of the dump. It has none of them.
+fn into_running(session: &Session, action: &str, rdb: &mut dyn Read) -> Result<(), ServerError> {
+    let (client, _) = session.first_program(action, CLIENTS)?;
+    let mut argv = vec![client];
+    argv.extend(session.client.iter().cloned());
+    // It reports errors by its exit code; how long it may be silent is the session's to say.
+    argv.extend(["--pipe", "--pipe-timeout", "0"].map(str::to_owned));
+    let login: Option<Vec<&str>> = session.secret.as_ref().map(|secret| {
+        let user = session.user.as_deref();
+        std::iter::once("AUTH").chain(user).chain([secret.reveal()]).collect()
+    });
+    let mut commands = Commands::new(rdb, login.as_deref()).map_err(ServerError::io("read the dump"))?;
+    session.feed(action, argv, &[], &mut commands)
 }
 
 enum State {

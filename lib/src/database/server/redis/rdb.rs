@@ -16,7 +16,8 @@ const POLYNOMIAL: u64 = 0x95ac_9329_ac4b_c9b5;
 
 const TABLE: [u64; 256] = crc64::table(POLYNOMIAL);
 
-fn crc(crc: u64, bytes: &[u8]) -> u64 {
+/// CRC-64 as Redis computes it, going on from `crc`.
+pub(super) fn crc(crc: u64, bytes: &[u8]) -> u64 {
     crc64::go_on(&TABLE, crc, bytes)
 }
 
