@@ -10,6 +10,7 @@ pub(super) const STORIES: &[Story] = &[
         whole_way,
     ),
     ("a restore replaces nothing that it was not asked to, and keeps what it replaces", overwrite),
+    ("a user who may not give a grant of the backup is told so, and not of a wrong password", without_the_right),
     ("one label is enough for a dump of a server, and its past is kept", by_label),
     ("one database of several is dumped alone, and one that is not there is an error", named),
 ];
@@ -77,6 +78,26 @@ fn overwrite() {
         server.sql("SELECT COUNT(*) FROM shop.item; SELECT MAX(a) FROM shop.plain"),
         "COUNT(*)\n10\nMAX(a)\n3\n"
     );
+}
+
+fn without_the_right() {
+    let server = Server::mysql("granting");
+    server.back_up("mysql", &[]).expect(0);
+    let other = Server::mysql_empty("not-granting", PASSWORD);
+    other.sql("CREATE USER clerk@localhost IDENTIFIED BY 'pen-and-ink'; GRANT ALL ON *.* TO clerk@localhost;");
+    let (store, password) = (server.store().display().to_string(), server.engine.path("clerk"));
+    let restore = |word: &str| {
+        std::fs::write(&password, word).unwrap();
+        let words = ["restore", "--from", &store, "granting", "--container", "not-granting", "--user", "clerk"];
+        std::fs::set_permissions(&password, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        other.svc_backup(&[&words[..], &["--password-file", password.to_str().unwrap()]].concat()).expect(23).stderr
+    };
+    let wrong = restore("ink-and-pen");
+    assert!(wrong.contains("refuses user clerk") && wrong.contains("--password-file"), "{wrong}");
+    assert_eq!(other.sql("SHOW DATABASES LIKE 'shop'"), "", "nothing was changed");
+    let lacking = restore("pen-and-ink");
+    assert!(lacking.contains("user clerk may not do that") && lacking.contains("may be incomplete now"), "{lacking}");
+    assert!(lacking.contains("the password is right") && !lacking.contains("--password-file"), "{lacking}");
 }
 
 fn by_label() {

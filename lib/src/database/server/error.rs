@@ -51,6 +51,18 @@ pub enum ServerError {
         /// What the program said.
         said: String,
     },
+    /// The server knows who we are, and does not let us do that.
+    #[error("can't {action} in {place}: user {user} may not do that: {said}")]
+    Forbidden {
+        /// What was attempted.
+        action: String,
+        /// Where.
+        place: String,
+        /// As whom.
+        user: String,
+        /// What the program said.
+        said: String,
+    },
     /// A program failed.
     #[error("can't {action} in {place}: {program} ended with {code}: {said}")]
     Failed {
@@ -153,6 +165,18 @@ const DENIALS: &[&str] = &[
     "not authorized",
 ];
 
+/// MySQL and MariaDB say `Access denied` for two things. It is no matter of the password where they name a privilege or a
+/// database, or a line of what was read: by then the login is over. A GRANT of what one does not have is told so, with the very
+/// number and words of a wrong password.
+fn is_known_to_server(said: &str) -> bool {
+    let denied = said.find("Access denied").map(|at| said.split_at(at));
+    denied.is_some_and(|(before, after)| {
+        after.starts_with("Access denied; you need")
+            || after.contains("' to database '")
+            || before.contains(") at line ")
+    })
+}
+
 impl Attempt<'_> {
     pub(super) fn exec(&self, error: ExecError) -> ServerError {
         let (action, place) = (self.action.to_owned(), self.place.to_owned());
@@ -176,6 +200,10 @@ impl Attempt<'_> {
         };
         let said = if said.is_empty() { "it said nothing".to_owned() } else { last_lines(&said) };
         let (action, place) = (self.action.to_owned(), self.place.to_owned());
+        if is_known_to_server(&said) {
+            let user = self.user.unwrap_or("(none)").to_owned();
+            return Err(ServerError::Forbidden { action, place, user, said });
+        }
         if DENIALS.iter().any(|denial| said.contains(denial)) {
             let user = self.user.unwrap_or("(none)").to_owned();
             return Err(ServerError::Denied { action, place, user, said });
@@ -207,7 +235,7 @@ fn package_of(programs: &str) -> String {
 impl Failure for ServerError {
     fn kind(&self) -> FailureKind {
         match self {
-            Self::Denied { .. } => FailureKind::Permission,
+            Self::Denied { .. } | Self::Forbidden { .. } => FailureKind::Permission,
             Self::Refused { kind, .. } | Self::Secret { kind, .. } => *kind,
             Self::Differs { .. } => FailureKind::Unverified,
             Self::NotRun { .. }
@@ -225,6 +253,10 @@ impl Failure for ServerError {
                 "name the user and where the password is: --user, and --password-file, --password-env, --docker-secret \
                  or --credential"
             }
+            Self::Forbidden { .. } => {
+                "the password is right, and the user lacks a privilege: grant it, or name one who has it (--user): users and \
+                 grants are restored by an administrator"
+            }
             Self::NoProgram { is_host: true, programs, .. } => return Some(package_of(programs)),
             Self::NoProgram { .. } => "check --engine; the programs of the server's own image are used",
             Self::Failed { code: 137, .. } => {
@@ -236,5 +268,44 @@ impl Failure for ServerError {
             _ => return None,
         };
         Some(text.to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_privilege_is_not_taken_for_a_wrong_password() {
+        let attempt = Attempt {
+            action: "load the dump",
+            place: "container db",
+            user: Some("clerk"),
+            secret: None,
+            is_host: false,
+        };
+        let ended = |said: &str| {
+            let error = attempt.ended("mariadb", &Ended { code: 1, said: said.to_owned() }).unwrap_err();
+            assert_eq!(error.kind(), FailureKind::Permission, "{said}");
+            error.hint().unwrap().contains("the password is right")
+        };
+        for said in [
+            "ERROR 1045 (28000) at line 23: Access denied for user 'clerk'@'localhost' (using password: YES)",
+            "ERROR 1044 (42000) at line 7: Access denied for user 'clerk'@'%' to database 'shop'",
+            "ERROR 1044 (42000): Access denied for user 'clerk'@'%' to database 'shop'",
+            "ERROR 1227 (42000) at line 1: Access denied; you need (at least one of) the CREATE USER privilege(s) for this operation",
+            "mariadb-dump: Couldn't execute 'FLUSH TABLES': Access denied; you need (at least one of) the RELOAD privilege(s) for \
+             this operation (1227)",
+        ] {
+            assert!(ended(said), "{said}");
+        }
+        for said in [
+            "ERROR 1045 (28000): Access denied for user 'clerk'@'localhost' (using password: YES)",
+            "ERROR 1698 (28000): Access denied for user 'root'@'localhost'",
+            "mariadb-dump: Got error: 1045: \"Access denied for user 'x'@'localhost' (using password: NO)\" when trying to connect",
+            "psql: error: FATAL:  password authentication failed for user \"clerk\"",
+        ] {
+            assert!(!ended(said), "{said}");
+        }
     }
 }
