@@ -108,6 +108,9 @@ fn dump_text(report: &DumpReport) -> String {
             None => writeln!(text, "  database: {name}"),
         };
     }
+    if let Some(took) = report.dump_ms {
+        let _infallible = writeln!(text, "  the dump itself took {}", render::milliseconds(took));
+    }
     for step in report.plan.iter().filter(|_| report.backup.is_none()) {
         let _infallible = writeln!(text, "  would: {}", render::one_line(step));
     }

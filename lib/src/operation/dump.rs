@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::common::{begin, refused};
+use super::common::{begin, milliseconds, refused};
 use super::error::{During, OperationError};
 use super::server::{Attached, ServerPlace, attach};
 use super::verification::{boxed, common_rungs};
@@ -74,6 +75,9 @@ pub struct DumpReport {
     pub stored_bytes: u64,
     /// What it holds, in bytes.
     pub content_bytes: u64,
+    /// How long it took from the start of the program that dumps until its output was compressed and on the disk, all parts
+    /// together; what was counted beside, and the verification, come on top.
+    pub dump_ms: Option<f64>,
     /// The rungs of verification that every part passed.
     pub rungs: Vec<String>,
     /// The plan, a line each; the whole answer of a dry run.
@@ -138,9 +142,12 @@ pub(super) fn take(
     let image = session.image().during(what)?;
 
     let mut taken: BTreeMap<String, DumpFacts> = BTreeMap::new();
+    let mut streamed = Duration::ZERO;
     for part in &parts {
+        let began = Instant::now();
         let mut stream = engine.dump(session, &looked, part).during(what)?;
         let added = add(context, &mut draft, part, &label, &mut *stream);
+        streamed += began.elapsed();
         // How the program ended explains a stream that broke, and a stream that did not break proves nothing.
         let mut facts = match added {
             Ok(()) => stream.finish().during(what)?,
@@ -165,6 +172,7 @@ pub(super) fn take(
     };
     let verified = draft.verify(&mut check, context.observer.as_ref()).during(what)?;
     let backup = store.publish(verified).during(what)?;
+    report.dump_ms = Some(milliseconds(streamed));
     complete(&mut report, &backup, taken.values());
     Ok(report)
 }
@@ -204,6 +212,7 @@ fn report(request: &DumpRequest, label: &str, name: &TargetName, looked: &Looked
         position: None,
         stored_bytes: 0,
         content_bytes: 0,
+        dump_ms: None,
         rungs: Vec::new(),
         plan,
         notices: looked.notes.clone(),
