@@ -57,10 +57,7 @@ impl Server {
         }
         command.arg(image);
         run(command, DUMP_MAX).expect(0);
-        let script = "grep -q -m1 -F -e \"$1\" < <(timeout 60 docker logs -f \"$0\" 2>&1)";
-        let mut said = std::process::Command::new("bash");
-        said.args(["-c", script, NAME, ready]).env("DOCKER_HOST", engine.host());
-        run(said, DUMP_MAX).expect(0);
+        engine.wait_for_log(NAME, ready);
         Self { engine, kind, dumper, directory: scratch() }
     }
 

@@ -91,7 +91,7 @@ impl Server {
     /// Waits until its log says so.
     #[track_caller]
     pub(crate) fn wait_for_log(&self, text: &str) {
-        wait_for_log_of(self.engine, &self.name, text);
+        self.engine.wait_for_log(&self.name, text);
     }
 
     /// The client as a command, with `options` for its container.
@@ -157,18 +157,6 @@ impl Drop for Server {
             self.remove();
         }
     }
-}
-
-/// Waits until the log of a container says so.
-#[track_caller]
-pub(super) fn wait_for_log_of(engine: &Engine, name: &str, text: &str) {
-    // No pipe: it would wait for the end of what follows the log too.
-    let script = "grep -q -m1 -F -e \"$1\" < <(timeout 60 docker logs -f \"$0\" 2>&1)";
-    let mut command = Command::new("bash");
-    command.args(["-c", script, name, text]).env("DOCKER_HOST", engine.host());
-    let outcome = run(command, Duration::from_secs(90));
-    let log = engine.docker(["logs", "--tail", "20", name]);
-    assert_eq!(outcome.status, 0, "it never said {text:?}: {log:?}");
 }
 
 fn unique() -> u64 {

@@ -25,5 +25,5 @@ pub(crate) fn stories() -> Vec<Story> {
 pub(crate) fn redis_of(engine: &Engine, name: &str) {
     let image = engine.server_image("redis");
     engine.docker(["run", "-d", "--network=none", "--name", name, &image]).expect(0);
-    bed::wait_for_log_of(engine, name, "eady to accept connections");
+    engine.wait_for_log(name, "eady to accept connections");
 }

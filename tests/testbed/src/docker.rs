@@ -188,13 +188,36 @@ impl Engine {
     /// `directory` are the same in it and here.
     #[track_caller]
     pub fn run(&self, name: &str, options: &[&str], directory: &Path, service: &Command) {
+        self.make(&["run", "-d"], name, options, directory, service);
+    }
+
+    /// The same, not started.
+    #[track_caller]
+    pub fn create(&self, name: &str, options: &[&str], directory: &Path, service: &Command) {
+        self.make(&["create"], name, options, directory, service);
+    }
+
+    #[track_caller]
+    fn make(&self, words: &[&str], name: &str, options: &[&str], directory: &Path, service: &Command) {
         let own = |path: &Path, mode: &str| format!("{0}:{0}{mode}", path.display());
         let mut command = Command::new("docker");
-        command.args(["run", "-d", "--name", name, "--network=none"]).args(options).args(["-v", "/usr:/usr:ro"]);
+        command.args(words).args(["--name", name, "--network=none"]).args(options).args(["-v", "/usr:/usr:ro"]);
         let programs = Path::new(service.get_program()).parent().unwrap();
         command.args(["-v", &own(programs, ":ro"), "-v", &own(directory, ""), IMAGE]);
         command.arg(service.get_program()).args(service.get_args()).env("DOCKER_HOST", self.host());
         run(command, QUICK).expect(0);
+    }
+
+    /// Waits until the log of a container says so.
+    #[track_caller]
+    pub fn wait_for_log(&self, name: &str, text: &str) {
+        // No pipe: it would wait for the end of what follows the log too.
+        let script = "grep -q -m1 -F -e \"$1\" < <(timeout 60 docker logs -f \"$0\" 2>&1)";
+        let mut command = Command::new("bash");
+        command.args(["-c", script, name, text]).env("DOCKER_HOST", self.host());
+        let outcome = run(command, Duration::from_secs(90));
+        let log = self.docker(["logs", "--tail", "20", name]);
+        assert_eq!(outcome.status, 0, "it never said {text:?}: {log:?}");
     }
 
     /// The image of a database server that behaves as the well-known one, by `tests/testbed/server-image`.
