@@ -65,6 +65,10 @@ enum Command {
     Publish,
     /// Expired rows that are pruned beside a service that writes
     Tend,
+    /// 200 labelled containers found and planned, and the memory of that (an engine of its own: root)
+    Targets,
+    /// Dumps of PostgreSQL and MariaDB of about --size, and their peak memory at --small too (an engine of its own: root)
+    Dump,
     /// Remove the generated databases
     Clean,
     /// Prints the nanoseconds of CLOCK_MONOTONIC
@@ -105,6 +109,8 @@ pub(crate) fn run() -> Outcome<()> {
         Command::Lock => &["lock", "lock-wait"],
         Command::Publish => &["publish", "publish-large"],
         Command::Tend => &["tend", "tend-large"],
+        Command::Targets => &["targets"],
+        Command::Dump => &["dump"],
     };
     let own = std::env::current_exe()?;
     let programs = options.programs.unwrap_or_else(|| own.parent().unwrap_or(Path::new(".")).to_owned());

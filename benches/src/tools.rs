@@ -4,6 +4,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use svckit_testbed::docker::Engine;
+
 use crate::Outcome;
 
 /// Runs a program to its end; its output is in the error where it fails. The answer is how long it took.
@@ -23,6 +25,19 @@ pub(crate) fn shell(script: &str, arguments: &[&Path]) -> Command {
     let mut command = Command::new("sh");
     command.args(["-euc", script, "sh"]).args(arguments);
     command
+}
+
+/// A Docker engine of its own, as the tests have it; ended when it is dropped.
+pub(crate) fn engine() -> Outcome<Engine> {
+    if !rustix::process::geteuid().is_root() {
+        return Err("a Docker engine of its own needs root".into());
+    }
+    for program in ["dockerd", "docker"] {
+        if said(program, "--version").is_empty() {
+            return Err(format!("{program} is missing (apt-get install docker.io)").into());
+        }
+    }
+    Ok(Engine::start())
 }
 
 /// The first word that a program says, `?` where it is not there.

@@ -63,6 +63,7 @@ pub(super) fn peak(bench: &Bench, scratch: &Path, command: &mut Command) -> Outc
     let output = scratch.join("peak");
     let mut wrapper = Command::new(&bench.own);
     wrapper.env("SVCKIT_STATE_DIR", scratch.join("state")).arg("peak").arg("--output").arg(&output).arg("--");
+    wrapper.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
     timed(wrapper.arg(command.get_program()).args(command.get_args()))?;
     Ok(std::fs::read_to_string(&output)?.trim().parse()?)
 }

@@ -3,6 +3,7 @@
 mod backup;
 mod check;
 mod downtime;
+mod dump;
 mod lock;
 mod memory;
 mod publish;
@@ -10,6 +11,7 @@ mod salvage;
 mod snapshot;
 mod stall;
 mod stop;
+mod targets;
 mod tend;
 
 use crate::Outcome;
@@ -32,6 +34,8 @@ pub(crate) const ALL: &[&str] = &[
     "publish-large",
     "tend",
     "tend-large",
+    "targets",
+    "dump",
 ];
 
 pub(crate) fn run(name: &str, bench: &Bench) -> Outcome<Section> {
@@ -50,6 +54,8 @@ pub(crate) fn run(name: &str, bench: &Bench) -> Outcome<Section> {
         "publish-large" => publish::large(bench),
         "tend" => tend::small(bench),
         "tend-large" => tend::large(bench),
+        "targets" => targets::measure(bench),
+        "dump" => dump::measure(bench),
         other => Err(format!("no measure is called {other}").into()),
     }
 }
