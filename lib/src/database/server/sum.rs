@@ -15,6 +15,21 @@ impl Sum {
         bytes.iter().for_each(|byte| self.add(*byte));
     }
 
+    /// Adds all before the first byte that `ends`; answers how many.
+    pub(super) fn add_until(&mut self, bytes: &[u8], ends: impl Fn(u8) -> bool) -> usize {
+        let mut sum = *self;
+        let mut count = 0;
+        for &byte in bytes {
+            if ends(byte) {
+                break;
+            }
+            sum.add(byte);
+            count += 1;
+        }
+        *self = sum;
+        count
+    }
+
     /// Spread, so that a sum of many tells one changed bit.
     pub(super) fn end(self) -> u64 {
         let mixed = (self.0 ^ (self.0 >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);

@@ -14,6 +14,14 @@ const HEAD_MAX: usize = 4096;
 
 const DELIMITER: &[u8] = b"DELIMITER ";
 
+/// The last two bytes where a comment begins.
+const SLASH_STAR: u64 = u16::from_be_bytes(*b"/*") as u64;
+
+/// Whether a byte of code means nothing to the lexer, whatever stands before it.
+const fn is_plain(byte: u8) -> bool {
+    matches!(byte, b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' | b',' | b'.' | b'_')
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum In {
     Code,
@@ -81,9 +89,35 @@ impl Default for Scan {
 }
 
 impl Scan {
-    pub(super) fn feed(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.byte(byte);
+    pub(super) fn feed(&mut self, mut bytes: &[u8]) {
+        while let Some(byte) = bytes.first() {
+            bytes = match self.of_row(bytes) {
+                0 => {
+                    self.byte(*byte);
+                    &bytes[1..]
+                }
+                count => &bytes[count..],
+            };
+        }
+    }
+
+    /// Takes what of the bytes is inside of a row and neither begins nor ends anything: nearly all of a dump, which would
+    /// else wait for us. Answers how many there were.
+    fn of_row(&mut self, bytes: &[u8]) -> usize {
+        // Behind an escape, or where a comment begins, the next byte is not what it seems.
+        if self.depth == 0 || self.escaped || self.recent & 0xffff == SLASH_STAR || self.rows_of.is_none() {
+            return 0;
+        }
+        match self.state {
+            In::Quoted(quote) => self.row.add_until(bytes, |byte| byte == quote || byte == b'\\'),
+            In::Code if !self.delimiter.last().is_none_or(|last| is_plain(*last)) => {
+                let count = self.row.add_until(bytes, |byte| !is_plain(byte));
+                for byte in &bytes[count.saturating_sub(8)..count] {
+                    self.recent = self.recent << 8 | u64::from(*byte);
+                }
+                count
+            }
+            In::Code | In::Line | In::Block => 0,
         }
     }
 
@@ -154,7 +188,7 @@ impl Scan {
                 }
             }
             // What follows `/*` decides: `!` and `M!` are code.
-            _ if before & 0xffff == u64::from(u16::from_be_bytes(*b"/*")) && !matches!(byte, b'!' | b'M') => {
+            _ if before & 0xffff == SLASH_STAR && !matches!(byte, b'!' | b'M') => {
                 self.untake(2);
                 self.state = In::Block;
                 self.recent = u64::from(byte);
@@ -373,98 +407,4 @@ fn without_counter(head: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const DUMP: &str = r"/*M!999999\- enable the sandbox mode */
--- MariaDB dump 10.19
---
--- CHANGE MASTER TO MASTER_LOG_FILE='log.000007', MASTER_LOG_POS=385;
-/*!40101 SET NAMES utf8mb4 */;
-
---
--- Current Database: `sh``op`
---
-
-CREATE DATABASE /*!32312 IF NOT EXISTS*/ `sh``op` /*!40100 DEFAULT CHARACTER SET utf8mb4 */;
-
-USE `sh``op`;
-DROP TABLE IF EXISTS `a`;
-/*!40101 SET @saved_cs_client     = @@character_set_client */;
-CREATE TABLE `a` (
-  `id` int(11) NOT NULL AUTO_INCREMENT,
-  `t` varchar(10) DEFAULT '); INSERT INTO `x` VALUES (1)',
-  PRIMARY KEY (`id`)
-) ENGINE=InnoDB AUTO_INCREMENT=17 DEFAULT CHARSET=utf8mb4;
-CREATE TABLE `empty` (`id` int);
-INSERT INTO `a` VALUES
-(1,'it\'s (one); row'),
-(2,'a ''quoted'' \\'),
-(3,NULL);
-INSERT INTO `a` (`id`, `t`) VALUES (4,'-- no comment
-'),(5,0x00FF);
-/*!50001 CREATE VIEW `v` AS SELECT
- 1 AS `id` */;
-/*!50003 SET sql_mode              = 'STRICT' */ ;
-DELIMITER ;;
-/*!50003 CREATE*/ /*!50017 DEFINER=`root`@`localhost`*/ /*!50003 TRIGGER tr BEFORE INSERT ON a FOR EACH ROW BEGIN
-  -- don't be fooled; INSERT INTO `a` VALUES (9);
-  SET @x = 1; # nor (here
-END */;;
-CREATE DEFINER=`root`@`localhost` PROCEDURE `p`()
-BEGIN
-  SELECT 1; /* not ( this */ SELECT 2;
-END ;;
-/*!50106 CREATE*/ /*!50117 DEFINER=`root`@`localhost`*/ /*!50106 EVENT `e` ON SCHEDULE EVERY 1 DAY DO SELECT 1 */ ;;
-DELIMITER ;
-/*!50001 CREATE ALGORITHM=UNDEFINED */
-/*!50013 DEFINER=`root`@`localhost` SQL SECURITY DEFINER */
-/*!50001 VIEW `v` AS select `a`.`id` AS `id` from `a` */;
-
--- Dump completed on 2026-11-21 18:00:00
-";
-
-    fn scanned(text: &str, step: usize) -> Scanned {
-        let mut scan = Scan::default();
-        text.as_bytes().chunks(step).for_each(|chunk| scan.feed(chunk));
-        scan.finish()
-    }
-
-    #[test]
-    fn rows_and_definitions_are_counted_whatever_strings_and_comments_say() {
-        let all = scanned(DUMP, 1 << 20);
-        assert!(all.is_complete);
-        assert_eq!(all.position.as_deref(), Some("log.000007:385"));
-        let shop = &all.databases["sh`op"];
-        let rows: Vec<(&str, u64)> = shop.tables.iter().map(|(name, table)| (name.as_str(), table.rows)).collect();
-        assert_eq!(rows, [("a", 5), ("empty", 0)]);
-        let definitions: Vec<String> = shop.definitions.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
-        assert_eq!(definitions, ["1 events", "1 routines", "2 tables", "1 triggers", "1 views"]);
-        assert_eq!(scanned(DUMP, 1), all, "wherever it is cut");
-    }
-
-    #[test]
-    fn a_dump_that_ends_early_is_not_complete_wherever_it_ends() {
-        for end in (0..DUMP.len() - 45).step_by(7) {
-            assert!(!scanned(&DUMP[..end], 4096).is_complete, "{end}");
-        }
-        // The words alone prove nothing within a string or a statement.
-        assert!(!scanned("INSERT INTO `a` VALUES ('\n-- Dump completed\n", 10).is_complete);
-        assert!(!scanned("CREATE TABLE x (\n-- Dump completed\n", 10).is_complete);
-    }
-
-    #[test]
-    fn a_change_of_one_character_shows_and_an_order_or_a_counter_does_not() {
-        let was = scanned(DUMP, 4096);
-        let is = scanned(&DUMP.replace("(3,NULL)", "(3,'')"), 4096);
-        assert_eq!(was.databases["sh`op"].differences("shop", &is.databases["sh`op"]).len(), 1);
-        let other = scanned(&DUMP.replace("SELECT 2;", "SELECT 3;"), 4096);
-        assert!(was.databases["sh`op"].differences("shop", &other.databases["sh`op"])[0].contains("definitions"));
-        let same = DUMP.replace("AUTO_INCREMENT=17", "AUTO_INCREMENT=99").replace(
-            "(1,'it\\'s (one); row'),\n(2,'a ''quoted'' \\\\')",
-            "(2,'a ''quoted'' \\\\'),\n(1,'it\\'s (one); row')",
-        );
-        assert_ne!(same, DUMP);
-        assert_eq!(scanned(&same, 4096).databases, was.databases);
-    }
-}
+mod tests;
