@@ -21,7 +21,7 @@ use bollard::query_parameters::{
     CreateContainerOptions, EventsOptions, ListContainersOptions, LogsOptions, RemoveContainerOptions,
     StopContainerOptions,
 };
-use bollard::{API_DEFAULT_VERSION, Docker};
+use bollard::{API_DEFAULT_VERSION, ClientVersion, Docker};
 use futures_core::Stream;
 use tokio::task::JoinHandle;
 
@@ -71,30 +71,46 @@ pub(super) struct Engine {
     worker: Arc<Worker>,
 }
 
+/// A client for that version of the API; nothing is asked yet.
+fn client_of(endpoint: &Endpoint, version: &ClientVersion) -> Result<Docker, EngineError> {
+    let seconds = CLIENT_MAX.as_secs();
+    let client = match endpoint {
+        Endpoint::Unix(path) => {
+            let text = path.to_str().ok_or_else(|| unreachable(endpoint, "its path is not UTF-8".to_owned()))?;
+            Docker::connect_with_unix(text, seconds, version)
+        }
+        Endpoint::Tcp(address) => Docker::connect_with_http(address, seconds, version),
+        Endpoint::Tls { address, files } => tls::connect(address, files, seconds, version).map_err(EngineError::Tls)?,
+    };
+    client.map_err(|error| unreachable(endpoint, error.to_string()))
+}
+
+fn unreachable(endpoint: &Endpoint, error: String) -> EngineError {
+    EngineError::Unreachable(format!("{endpoint}: {error}"))
+}
+
+/// The version of the API that the engine speaks, where that is older than ours; an engine takes older ones than its own.
+fn older(spoken: &str, ours: &ClientVersion) -> Result<Option<ClientVersion>, EngineError> {
+    let number = |text: &str| text.parse().ok();
+    let Some((Some(major_version), Some(minor_version))) =
+        spoken.split_once('.').map(|(major, minor)| (number(major), number(minor)))
+    else {
+        return Err(EngineError::Malformed(format!("its version of the API is {spoken:?}")));
+    };
+    let spoken = ClientVersion { major_version, minor_version };
+    Ok((spoken < *ours).then_some(spoken))
+}
+
 impl Engine {
     /// Connects, agrees on a version of the API, and refuses what is no Docker engine.
     pub(super) fn connect(endpoint: &Endpoint) -> Result<Self, EngineError> {
-        let unreachable = |error: String| EngineError::Unreachable(format!("{endpoint}: {error}"));
+        let unreachable = |error: String| unreachable(endpoint, error);
         let worker = Worker::new("svckit-docker").map_err(|e| unreachable(format!("no thread: {e}")))?;
-        let seconds = CLIENT_MAX.as_secs();
-        let client = match endpoint {
-            Endpoint::Unix(path) => {
-                let text = path.to_str().ok_or_else(|| unreachable("its path is not UTF-8".to_owned()))?;
-                Docker::connect_with_unix(text, seconds, API_DEFAULT_VERSION)
-            }
-            Endpoint::Tcp(address) => Docker::connect_with_http(address, seconds, API_DEFAULT_VERSION),
-            Endpoint::Tls { address, files } => {
-                tls::connect(address, files, seconds, API_DEFAULT_VERSION).map_err(EngineError::Tls)?
-            }
-        };
-        let client = client.map_err(|error| unreachable(error.to_string()))?;
-        let connecting = async move {
-            let docker = client.negotiate_version().await?;
-            let version = docker.version().await?;
-            Ok::<_, Error>((docker, version))
-        };
-        let (docker, version) = match worker.run(CONNECT_MAX, connecting) {
-            Ok(Ok(connected)) => connected,
+        let client = client_of(endpoint, API_DEFAULT_VERSION)?;
+        // Asked once: the engine runs three programs for the answer.
+        let asked = client.clone();
+        let version = match worker.run(CONNECT_MAX, async move { asked.version().await }) {
+            Ok(Ok(version)) => version,
             Ok(Err(error)) => {
                 return Err(match (translated(error), endpoint) {
                     (EngineError::Unreachable(reason), _) => unreachable(reason),
@@ -110,6 +126,11 @@ impl Engine {
                     CONNECT_MAX.as_secs()
                 )));
             }
+        };
+        let spoken = version.api_version.as_deref().unwrap_or_default();
+        let docker = match older(spoken, API_DEFAULT_VERSION)? {
+            Some(older) => client_of(endpoint, &older)?,
+            None => client,
         };
         let is_podman = version.components.unwrap_or_default().iter().any(|part| part.name.contains("Podman"));
         if is_podman {
@@ -340,5 +361,19 @@ pub(super) fn translated(error: Error) -> EngineError {
         Error::JsonSerdeError { err } => EngineError::Malformed(err.to_string()),
         // The outermost of a client's errors says only that it is one.
         other => EngineError::Unreachable(with_causes(other.to_string(), std::error::Error::source(&other))),
+    }
+}
+
+#[test]
+fn an_engine_is_spoken_to_in_a_version_that_it_knows() {
+    let of = |spoken| older(spoken, &ClientVersion { major_version: 1, minor_version: 47 });
+    let told = |version: ClientVersion| version.to_string();
+    assert_eq!(of("1.41").unwrap().map(told).as_deref(), Some("1.41"));
+    assert_eq!(of("1.9").unwrap().map(told).as_deref(), Some("1.9"), "no decimal fraction");
+    for newer in ["1.47", "1.52", "2.0"] {
+        assert_eq!(of(newer).unwrap().map(told), None, "{newer}");
+    }
+    for odd in ["", "1", "1.x", "-1.41", "1.41.2"] {
+        assert!(matches!(of(odd), Err(EngineError::Malformed(_))), "{odd}");
     }
 }
