@@ -75,8 +75,8 @@ pub struct DumpReport {
     pub stored_bytes: u64,
     /// What it holds, in bytes.
     pub content_bytes: u64,
-    /// How long it took from the start of the program that dumps until its output was compressed and on the disk, all parts
-    /// together; what was counted beside, and the verification, come on top.
+    /// How long the dump itself took, all parts together: each from the start of its programs until their output was compressed and
+    /// on the disk. What is counted beside, and the verification, come on top.
     pub dump_ms: Option<f64>,
     /// The rungs of verification that every part passed.
     pub rungs: Vec<String>,
