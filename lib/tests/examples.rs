@@ -22,3 +22,10 @@ fn a_binary_is_replaced_while_its_service_is_stopped() {
     assert!(text.contains("stopped: Clean"), "{text}");
     assert!(text.contains("logged [\"new\"]"), "{text}");
 }
+
+#[test]
+fn a_task_of_one_s_own_is_tended() {
+    let text = run("tend_spool");
+    let passes = "0 min: 3 done, 1 failed, 0 left alone\n10 min: 0 done, 1 failed, 0 left alone\n20 min: 0 done, 0 failed, 1 left alone\n";
+    assert_eq!(text, format!("{passes}3: it has no address, 2 failures, set aside: true\ndelivered: 5\n"));
+}

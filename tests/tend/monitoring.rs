@@ -9,6 +9,40 @@ use svckit_testbed::command::{ended, run, signal, start};
 
 use crate::bed::{Bed, QUICK};
 
+/// A row that refers to nothing was there before us: it is named everywhere, and keeps nobody from being pruned.
+pub(crate) fn violated() {
+    let bed = Bed::new();
+    bed.notes(1, 2);
+    let figure = || bed.run(&["metrics"]).expect(0).stdout;
+    assert!(figure().contains("svc_tend_foreign_key_violations{rule=\"notes\"} NaN"), "nobody has looked yet");
+    let db = bed.db();
+    db.pragma_update(None, "foreign_keys", false).unwrap();
+    db.execute("INSERT INTO words(rowid, note, word) VALUES(77, 99, 'x')", []).unwrap();
+    let named = serde_json::json!([{ "table": "words", "rowid": 77, "parent": "notes" }]);
+    let tried = bed.run(&["once", "--dry-run", "--json"]).expect(0).json();
+    assert_eq!((&tried["violations"], &tried["violating"], &tried["would_remove"]), (&1.into(), &named, &2.into()));
+    let text = bed.run(&["once", "--dry-run"]).expect(0).stdout;
+    assert!(text.contains("violation: row 77 of words refers to one of notes that is not there"), "{text}");
+    let said = bed.run(&["once", "--json"]).expect(0).json();
+    assert_eq!((&said["violations"], &said["violating"], &said["removed"]), (&1.into(), &named, &2.into()));
+    assert_eq!(bed.run(&["status", "--json"]).json()["violations"], 1);
+    assert!(bed.run(&["status"]).stdout.contains("violations     1 of foreign keys"));
+    assert!(figure().contains("svc_tend_foreign_key_violations{rule=\"notes\"} 1\n"), "{}", figure());
+    let munin = bed.run(&["munin", "fetch"]).expect(0).stdout;
+    assert!(munin.contains("multigraph svc_tend_violations\nnotes.value 1\n"), "{munin}");
+    // A daemon says it when it starts.
+    db.execute("DELETE FROM words WHERE note = 99", []).unwrap();
+    db.execute("INSERT INTO words(rowid, note, word) VALUES(78, 99, 'x'), (79, 98, 'x')", []).unwrap();
+    let daemon = start(bed.tend(&["run"]));
+    crate::bed::until("it has looked", || figure().contains("svc_tend_foreign_key_violations{rule=\"notes\"} 2\n"));
+    assert!(signal(daemon.pid(), rustix::process::Signal::TERM));
+    let told = daemon.finish(QUICK).expect(0).stderr;
+    assert!(told.contains("a row refers to one that is not there") && told.contains("78"), "{told}");
+    db.execute("DELETE FROM words", []).unwrap();
+    bed.run(&["once"]).expect(0);
+    assert!(figure().contains("svc_tend_foreign_key_violations{rule=\"notes\"} 0\n"), "{}", figure());
+}
+
 /// Before the first pass, with a database that is away, and after a pass.
 pub(crate) fn unknown() {
     let bed = Bed::new();

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use jiff::Timestamp;
 use svckit::lock::LockKey;
-use svckit::tend::rule::{Rule, RuleTask};
+use svckit::tend::rule::{LastLook, Rule, RuleTask};
 use svckit::tend::{State, Times};
 
 use crate::dirs;
@@ -19,6 +19,15 @@ pub(super) struct OfRule {
     pub(super) figures: Vec<(String, Option<f64>)>,
     /// Summaries on their way; only where the rule makes some.
     pub(super) outbox: Option<Option<f64>>,
+    /// Of foreign keys, when they were last looked at.
+    pub(super) violations: Option<LastLook>,
+}
+
+impl OfRule {
+    /// Violated foreign keys; where not all were looked at, none found means nothing.
+    pub(super) fn violations(&self) -> Option<f64> {
+        self.violations.filter(|look| look.complete || look.count > 0).map(|look| as_float(look.count))
+    }
 }
 
 /// What the state knows.
@@ -57,7 +66,11 @@ pub(super) fn read(rules: &[Rule], state: &Path) -> Vec<OfRule> {
         // Asked only where there is one: a look makes nothing.
         let outbox = (!rule.summaries.is_empty())
             .then(|| remembered.as_ref().and_then(|_| task.outbox_len().ok()).map(as_float));
-        all.push(OfRule { name: rule.name.clone(), state: remembered, figures, outbox });
+        let violations = LastLook::of(state, &rule.name).unwrap_or_else(|error| {
+            tracing::info!(rule = rule.name, %error, "the number of violated foreign keys is unknown");
+            None
+        });
+        all.push(OfRule { name: rule.name.clone(), state: remembered, figures, outbox, violations });
     }
     all
 }

@@ -125,6 +125,18 @@ fn text(all: &[OfRule]) -> String {
             kind: "gauge",
             value: &|rule| rule.state.as_ref().map(|state| as_float(state.waiting)),
         },
+        Family {
+            name: "svc_tend_foreign_key_violations",
+            help: "Rows that refer to rows that are not there.",
+            kind: "gauge",
+            value: &OfRule::violations,
+        },
+        Family {
+            name: "svc_tend_foreign_keys_looked_at_timestamp_seconds",
+            help: "When the foreign keys were last looked at.",
+            kind: "gauge",
+            value: &|rule| rule.violations.map(|look| seconds(look.at)),
+        },
     ];
     let mut text = String::new();
     for family in families {

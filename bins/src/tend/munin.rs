@@ -135,6 +135,13 @@ fn graphs(all: &[OfRule], now: Timestamp) -> Vec<Graph> {
         "Set aside: svc-tend quarantine list.",
         aside,
     ));
+    graphs.push(graph(
+        "svc_tend_violations".into(),
+        "Violated foreign keys".into(),
+        "rows",
+        "Rows that refer to rows that are not there: PRAGMA foreign_key_check.",
+        each(&OfRule::violations),
+    ));
     let outbox: Vec<Field> =
         all.iter().filter_map(|rule| rule.outbox.map(|rows| gauge(&rule.name, &rule.name, rows))).collect();
     if !outbox.is_empty() {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde_json::json;
 use svckit::FailureKind;
-use svckit::tend::rule::{Checked, Rule, RuleTask};
+use svckit::tend::rule::{Checked, Rule, RuleTask, Violations};
 use svckit::tend::{Control, PassEnd, PassReport, State, Worker};
 
 use super::{ENDING, locks, rules, state_dir};
@@ -41,7 +41,9 @@ fn pass(app: &App, context: &Arc<svckit::quiesce::Context>, rule: &Rule) -> Resu
     let _lock = locks(context, rule)?;
     Checked::under_lock(rule)?;
     let state = State::open(&directory, &rule.name)?;
-    let mut worker = Worker::new(Box::new(RuleTask::new(rule.clone(), &directory)), state, rule.policy.clone());
+    let mut task = RuleTask::new(rule.clone(), &directory);
+    let violations = task.look_for_violations(Timestamp::now())?;
+    let mut worker = Worker::new(Box::new(task), state, rule.policy.clone());
     let control = Control::stopped_by(&rule.policy.limits, context.cancel.clone());
     let report = worker.pass(Timestamp::now(), &control);
     let outcome = match &report.end {
@@ -52,9 +54,34 @@ fn pass(app: &App, context: &Arc<svckit::quiesce::Context>, rule: &Rule) -> Resu
     let (word, why) = end(&report);
     let value = json!({
         "rule": rule.name, "removed": report.done, "failed": report.failed, "held": report.held, "end": word, "why": why,
+        "violations": violations.count, "violating": as_json(&violations),
     });
-    app.output.result(outcome, &value, || told(&rule.name, &report, &worker))?;
+    app.output.result(outcome, &value, || told(&rule.name, &report, &worker) + &shown(&violations))?;
     Ok(outcome)
+}
+
+fn as_json(violations: &Violations) -> serde_json::Value {
+    let one =
+        |one: &svckit::tend::rule::Violation| json!({ "table": one.table, "rowid": one.rowid, "parent": one.parent });
+    violations.named.iter().map(one).collect()
+}
+
+/// Nothing, where there is none and all was looked at.
+fn shown(violations: &Violations) -> String {
+    let mut text = String::new();
+    for one in &violations.named {
+        let row = one.rowid.map_or_else(|| "a row".to_owned(), |rowid| format!("row {rowid}"));
+        let (table, parent) = (render::one_line(&one.table), render::one_line(&one.parent));
+        text.push_str(&format!("  violation: {row} of {table} refers to one of {parent} that is not there\n"));
+    }
+    let more = violations.count.saturating_sub(violations.named.len() as u64);
+    if more > 0 {
+        text.push_str(&format!("  and {more} more\n"));
+    }
+    if !violations.complete {
+        text.push_str("  not all foreign keys were looked at: PRAGMA foreign_key_check does\n");
+    }
+    text
 }
 
 fn end(report: &PassReport) -> (&'static str, Option<&str>) {
@@ -92,11 +119,16 @@ fn told(rule: &str, report: &PassReport, worker: &Worker) -> String {
 fn preview(app: &App, rule: &Rule) -> Result<Outcome, ToolError> {
     Checked::new(rule)?;
     let counts = RuleTask::new(rule.clone(), &state_dir()?).preview(Timestamp::now())?;
+    let violations = Violations::look(&rule.database)?;
     let tables: serde_json::Map<_, _> = counts.iter().map(|(table, rows)| (table.clone(), (*rows).into())).collect();
     let items = counts.last().map_or(0, |(_, rows)| *rows);
-    app.output.result(Outcome::Done, &json!({ "rule": rule.name, "would_remove": items, "rows": tables }), || {
+    let value = json!({
+        "rule": rule.name, "would_remove": items, "rows": tables,
+        "violations": violations.count, "violating": as_json(&violations),
+    });
+    app.output.result(Outcome::Done, &value, || {
         let rows: Vec<String> = counts.iter().map(|(table, rows)| format!("  {rows} rows of {table}\n")).collect();
-        format!("{}: {items} would be removed\n{}", rule.name, rows.concat())
+        format!("{}: {items} would be removed\n{}{}", rule.name, rows.concat(), shown(&violations))
     })?;
     Ok(Outcome::Done)
 }

@@ -54,7 +54,11 @@ pub(super) fn run(app: &App, args: &RunArgs) -> Result<Outcome, ToolError> {
         Supervisor::new(&directory, context.cancel.clone()).map_err(ToolError::io("start", "the loops"))?;
     for rule in &rules {
         let state = State::open(&directory, &rule.name)?;
-        let worker = Worker::new(Box::new(RuleTask::new(rule.clone(), &directory)), state, rule.policy.clone());
+        let mut task = RuleTask::new(rule.clone(), &directory);
+        if let Err(error) = task.look_for_violations(jiff::Timestamp::now()) {
+            tracing::warn!(rule = rule.name, %error, "violated foreign keys were not looked for");
+        }
+        let worker = Worker::new(Box::new(task), state, rule.policy.clone());
         let task = Supervised { worker, schedule: rule.schedule.clone(), gate: gate(&context, rule) };
         supervisor.start(task).map_err(ToolError::io("start the loop of", &rule.name))?;
     }

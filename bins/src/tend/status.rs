@@ -47,6 +47,8 @@ pub(super) fn status(app: &App, args: &RulesArgs) -> Result<Outcome, ToolError> 
             "passes": counters.passes, "passes_failed": counters.passes_failed,
             "passes_deferred": counters.passes_deferred, "passes_abandoned": counters.passes_abandoned,
             "waiting": waiting, "quarantined": quarantined, "outbox": of.outbox.flatten(),
+            "violations": of.violations.map(|look| look.count),
+            "foreign_keys_looked_at": time(of.violations.map(|look| look.at)),
             "last_error": error, "figures": figures,
         });
         app.output.result(outcome, &value, || {
@@ -66,6 +68,10 @@ pub(super) fn status(app: &App, args: &RulesArgs) -> Result<Outcome, ToolError> 
                     "  {name:<14} {}\n",
                     value.map_or_else(|| "unknown".to_owned(), |v| v.to_string())
                 ));
+            }
+            if let Some(look) = of.violations.filter(|look| look.count > 0) {
+                let (count, at) = (look.count, shown(Some(look.at)));
+                text.push_str(&format!("  violations     {count} of foreign keys, seen {at}\n"));
             }
             if let Some(error) = &error {
                 text.push_str(&format!("  last error     {}\n", render::one_line(error)));

@@ -36,6 +36,9 @@ pub trait Task: Send {
     /// A pass begins. What can be interrupted keeps the control, and looks at [`Control::is_overdue`].
     fn begin(&mut self, _control: &Control) {}
 
+    /// A pass has ended. Nothing depends on it: a pass that is killed has no end.
+    fn end(&mut self) {}
+
     /// The items that are due at `now`, at most `limit`, in the order of their names, behind `after`. What it finds is not
     /// changed by it.
     ///

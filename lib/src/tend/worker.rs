@@ -104,7 +104,11 @@ impl Worker {
         self.state.times.start = Some(now);
         self.state.save();
         let mut report = PassReport { done: 0, failed: 0, held: 0, end: PassEnd::Complete };
-        let caught = catch_unwind(AssertUnwindSafe(|| self.units(now, control, &mut report)));
+        let caught = catch_unwind(AssertUnwindSafe(|| {
+            let end = self.units(now, control, &mut report);
+            self.task.end();
+            end
+        }));
         report.end = caught.unwrap_or_else(|panic| PassEnd::Broken(message_of(panic.as_ref())));
         self.blame_the_doubtful(now);
         self.end(now, &report);

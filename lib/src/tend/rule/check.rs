@@ -7,6 +7,7 @@ use rusqlite::{Connection, OptionalExtension, Statement};
 
 use super::config::Rule;
 use super::connection::{For, Opened, blame, quoted};
+use super::references::{Reference, primary_key, references, table_columns, tables};
 use crate::failure::{Failure, FailureKind};
 use crate::tend::TaskError;
 
@@ -123,16 +124,6 @@ impl Checked {
     }
 }
 
-/// A foreign key: rows of `child` refer to rows of `parent`.
-#[derive(Debug, Clone)]
-struct Reference {
-    child: String,
-    parent: String,
-    /// Child's column, parent's column.
-    columns: Vec<(String, Option<String>)>,
-    on_delete: String,
-}
-
 struct Check<'r> {
     rule: &'r Rule,
     db: &'r Connection,
@@ -210,13 +201,8 @@ impl Check<'_> {
         Ok(self.db.query_row(query, [name], |_| Ok(())).optional()?.is_some())
     }
 
-    fn tables(&self) -> rusqlite::Result<Vec<String>> {
-        let query = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY name";
-        self.db.prepare(query)?.query_map([], |row| row.get(0))?.collect()
-    }
-
     fn tables_there(&self) -> rusqlite::Result<String> {
-        let tables = self.tables()?;
+        let tables = tables(self.db)?;
         Ok(if tables.is_empty() { ": it has none".to_owned() } else { format!(": it has {}", tables.join(", ")) })
     }
 
@@ -282,35 +268,10 @@ impl Check<'_> {
         Ok(false)
     }
 
-    fn references(&self) -> rusqlite::Result<Vec<Reference>> {
-        let mut references: Vec<Reference> = Vec::new();
-        for child in self.tables()? {
-            let mut statement = self.db.prepare(
-                "SELECT id, \"table\", \"from\", \"to\", on_delete FROM pragma_foreign_key_list(?1) ORDER BY id, seq",
-            )?;
-            let mut rows = statement.query([&child])?;
-            let mut last = None;
-            while let Some(row) = rows.next()? {
-                let (id, parent, from, to): (i64, String, String, Option<String>) =
-                    (row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?);
-                if last == Some(id)
-                    && let Some(reference) = references.last_mut()
-                {
-                    reference.columns.push((from, to));
-                } else {
-                    let (child, columns) = (child.clone(), vec![(from, to)]);
-                    references.push(Reference { child, parent, columns, on_delete: row.get(4)? });
-                }
-                last = Some(id);
-            }
-        }
-        Ok(references)
-    }
-
     /// What goes with an item, what refers to others first.
     fn deletes(&mut self) -> rusqlite::Result<Vec<(String, String)>> {
         let rule = self.rule;
-        let references = self.references()?;
+        let references = references(self.db)?;
         let own = format!("{} = :key", quoted(&rule.key));
         let mut deletes = Vec::new();
         for also in &rule.also {
@@ -340,13 +301,6 @@ impl Check<'_> {
         Ok(deletes)
     }
 
-    fn primary_key(&self, table: &str) -> Option<String> {
-        let query = "SELECT name FROM pragma_table_info(?1) WHERE pk > 0";
-        let columns: rusqlite::Result<Vec<String>> =
-            self.db.prepare(query).and_then(|mut statement| statement.query_map([table], |row| row.get(0))?.collect());
-        columns.ok().filter(|columns| columns.len() == 1)?.pop()
-    }
-
     fn follow(
         &mut self,
         references: &[Reference],
@@ -365,7 +319,7 @@ impl Check<'_> {
                 continue;
             }
             // Without a column it is the primary key.
-            let Some(to) = to.clone().or_else(|| self.primary_key(parent)) else {
+            let Some(to) = to.clone().or_else(|| primary_key(self.db, parent)) else {
                 self.find(format!("{} refers to {parent}, which has no primary key of one column", reference.child));
                 continue;
             };
@@ -373,11 +327,28 @@ impl Check<'_> {
             let condition = if direct {
                 format!("{} = :key", quoted(from))
             } else {
-                format!("{} IN (SELECT {} FROM {} WHERE {condition})", quoted(from), quoted(&to), quoted(parent))
+                self.of_those(&reference.child, from, parent, &to, condition)
             };
             self.follow(references, &reference.child, &condition, depth + 1, deletes);
             deletes.push((reference.child.clone(), condition));
         }
+    }
+
+    /// Rows of `child` that refer to those rows of `parent`. Where its column has no type, a comparison with one that has would
+    /// convert each value, and look through the table in spite of an index: `+` leaves out the type, and with it the
+    /// conversion. A value that only a conversion would match stays, and its item with it, by the foreign key.
+    fn of_those(&self, child: &str, from: &str, parent: &str, to: &str, condition: &str) -> String {
+        let with = |sign: &str| {
+            let (from, to, parent) = (quoted(from), quoted(to), quoted(parent));
+            format!("{from} IN (SELECT {sign}{to} FROM {parent} WHERE {condition})")
+        };
+        let looks_through = |condition: &str| {
+            let plan = self.plan(&format!("SELECT 1 FROM {} WHERE {condition}", quoted(child)));
+            // What can't be planned is told by others.
+            plan.is_ok_and(|plan| plan.iter().any(|step| step.starts_with(&format!("SCAN {child}"))))
+        };
+        let (typed, plain) = (with(""), with("+"));
+        if looks_through(&typed) && !looks_through(&plain) { plain } else { typed }
     }
 
     fn summaries(&mut self, columns: &[Vec<String>]) {
@@ -416,7 +387,7 @@ impl Check<'_> {
 
     /// Tables that would be looked through for each item.
     fn advise(&mut self, deletes: &[(String, String)]) -> rusqlite::Result<()> {
-        let references = self.references()?;
+        let references = references(self.db)?;
         let mut wanted: BTreeSet<(String, String)> = BTreeSet::new();
         for (table, condition) in deletes {
             if self.scans(table, condition)? {
@@ -451,11 +422,6 @@ impl Check<'_> {
         let plan = self.plan(&format!("SELECT 1 FROM {} WHERE {condition}", quoted(table)))?;
         Ok(rows >= SMALL && plan.iter().any(|step| step.starts_with(&format!("SCAN {table}"))))
     }
-}
-
-/// The names of a table's columns in lower case.
-fn table_columns(db: &Connection, table: &str) -> rusqlite::Result<Vec<String>> {
-    db.prepare("SELECT lower(name) FROM pragma_table_info(?1)")?.query_map([table], |row| row.get(0))?.collect()
 }
 
 /// What SQLite says, without the statement around it.

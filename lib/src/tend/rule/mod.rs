@@ -5,6 +5,7 @@
 //! - Nothing is checkpointed and no schema is changed; a connection that is the last leaves the log as it is.
 //! - Each item is looked at again in the transaction that removes it, in a savepoint of its own, with foreign keys enforced.
 //! - A database that was replaced, or whose schema changed, is opened and checked anew before the next unit.
+//! - Rows that refer to nothing when we come are told, and left: the rule goes on.
 //! - No transaction spans two files. With a rollback journal SQLite ties them by a super-journal, which a service in a
 //!   mount namespace of its own may not find: it would keep a half-written database for a whole one
 //!   (atomiccommit.html, 5). Summaries go through an outbox instead, see `outbox`.
@@ -15,7 +16,9 @@ mod config;
 mod connection;
 mod key;
 mod outbox;
+mod references;
 mod task;
+mod violations;
 
 #[cfg(test)]
 mod tests;
@@ -24,3 +27,4 @@ pub use check::{Advice, Checked, RuleError};
 pub use config::{Belonging, Heartbeat, OfService, Rule, Summary, TendConfig};
 pub use key::Key;
 pub use task::RuleTask;
+pub use violations::{LastLook, Violation, Violations};

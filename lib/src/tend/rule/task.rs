@@ -13,6 +13,7 @@ use super::config::Rule;
 use super::connection::{Bound, For, Opened, blame, quoted};
 use super::key::Key;
 use super::outbox::{Made, Outbox};
+use super::violations::Violations;
 use crate::tend::{Control, Task, TaskError, Unit};
 
 /// Rows of one look: short enough that a writer beside us hardly waits for its end.
@@ -21,6 +22,9 @@ const SLICE: usize = 2_000;
 const CROWDED: Duration = Duration::from_millis(5);
 /// The longest pause that is made for others, beyond the usual one.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// How often a loop looks for violated foreign keys.
+const LOOK_EVERY: Duration = Duration::from_secs(86_400);
 
 /// Removes what a rule calls expired.
 #[derive(Debug)]
@@ -34,6 +38,8 @@ pub struct RuleTask {
     clients: Option<Clients>,
     /// The answer of the last look at the clients.
     connected_since: Result<i64, TaskError>,
+    /// The last look for violated foreign keys.
+    looked: Option<Instant>,
 }
 
 /// The times that a statement may name, in seconds since 1970.
@@ -60,6 +66,7 @@ impl RuleTask {
             opened: None,
             clients,
             connected_since,
+            looked: None,
         }
     }
 
@@ -72,6 +79,29 @@ impl RuleTask {
 
     fn when(&self, now: Timestamp) -> Result<When, TaskError> {
         Ok(When { now: now.as_second(), connected_since: self.connected_since.clone()? })
+    }
+
+    /// Looks for foreign keys that are violated already, tells of them, and keeps the figure. The rule goes on all the same:
+    /// such a row is no item's, or its item says so itself.
+    ///
+    /// # Errors
+    /// When the database can't be read.
+    pub fn look_for_violations(&mut self, now: Timestamp) -> Result<Violations, TaskError> {
+        self.looked = Some(Instant::now());
+        let found = Violations::look(&self.rule.database)?;
+        let rule = &self.rule.name;
+        for one in &found.named {
+            let (table, rowid, parent) = (&one.table, one.rowid, &one.parent);
+            tracing::warn!(rule, table, rowid, parent, "a row refers to one that is not there");
+        }
+        if found.count > 0 {
+            let (violations, complete) = (found.count, found.complete);
+            tracing::warn!(rule, violations, complete, "foreign keys are violated in the database; the rule goes on");
+        }
+        if let Err(error) = found.keep(&self.state, rule, now) {
+            tracing::warn!(rule, %error, "the number of violated foreign keys can't be kept");
+        }
+        Ok(found)
     }
 
     /// The rows that would go at `now`, by table, in the order of deletion; the last is that of the items. Nothing changes.
@@ -191,6 +221,8 @@ impl RuleTask {
         let of_database = |error: &rusqlite::Error| not_of_an_item(blame(error, &rule.database));
         let (opened, checked) = self.ready()?;
         let checked = checked.clone();
+        // Opened before others have to wait for us.
+        let mut outbox = (!rule.summaries.is_empty()).then(|| Outbox::open(&state, &rule.name)).transpose()?;
         let asked = Instant::now();
         let mut transaction = opened
             .connection
@@ -223,10 +255,9 @@ impl RuleTask {
             run(&transaction, heartbeat, when, None, |statement| statement.raw_execute())
                 .map_err(|error| of_database(&error))?;
         }
-        if made.is_empty() {
+        let Some(outbox) = outbox.as_mut().filter(|_| !made.is_empty()) else {
             return transaction.commit().map_err(|error| blame(&error, &rule.database));
-        }
-        let mut outbox = Outbox::open(&state, &rule.name)?;
+        };
         let numbers = outbox.put(&made)?;
         if let Err(error) = transaction.commit() {
             if let Err(error) = outbox.take_back(&numbers) {
@@ -250,6 +281,15 @@ impl Task for RuleTask {
         }
         self.control = Some(control.clone());
         self.look(Timestamp::now().as_second());
+        if self.looked.is_some_and(|at| at.elapsed() > LOOK_EVERY)
+            && let Err(error) = self.look_for_violations(Timestamp::now())
+        {
+            tracing::info!(rule = self.rule.name, %error, "violated foreign keys were not looked for");
+        }
+        self.forward();
+    }
+
+    fn end(&mut self) {
         self.forward();
     }
 
@@ -278,9 +318,6 @@ impl Task for RuleTask {
             })
             .map_err(|error| not_of_an_item(blame(&error, &database)))?;
             if !items.is_empty() || !full {
-                if items.is_empty() {
-                    self.forward();
-                }
                 return Ok(items);
             }
             if let Some(control) = &self.control {

@@ -58,6 +58,32 @@ fn an_index_that_is_missing_is_told_with_the_statement() {
     assert_eq!(Checked::new(&rule).unwrap().advice, []);
 }
 
+/// The mailbox server's columns of foreign keys have no type. What they refer to has one.
+#[test]
+fn a_column_without_a_type_is_searched_by_its_index() {
+    let bed = Bed::new();
+    let rule = bed.rule().clone_with(|rule| rule.figures.clear());
+    bed.db()
+        .execute_batch(
+            "CREATE INDEX np ON nameplates(mailbox_id); CREATE INDEX ms ON mailbox_sides(mailbox_id);
+             INSERT INTO mailboxes VALUES('app', 'm', 0, 1);
+             INSERT INTO mailbox_sides VALUES('m', 's', 0);
+             WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 2000)
+             INSERT INTO nameplates SELECT n, n, 'm' FROM n;
+             INSERT INTO nameplate_sides SELECT id, 's', 0 FROM nameplates;",
+        )
+        .unwrap();
+    let advice = Checked::new(&rule).unwrap().advice;
+    assert_eq!(advice.len(), 1, "{advice:?}");
+    bed.db().execute_batch(advice[0].statement.as_deref().unwrap()).unwrap();
+    let checked = Checked::new(&rule).unwrap();
+    assert_eq!(checked.advice, [], "an index that is there is used");
+    let (_, of_sides) = checked.deletes().find(|(table, _)| *table == "nameplate_sides").unwrap();
+    assert!(of_sides.contains("SELECT +"), "{of_sides}");
+    assert_eq!(bed.pass().done, 1);
+    assert_eq!((bed.count("nameplate_sides"), bed.count("nameplates")), (0, 0));
+}
+
 #[test]
 fn figures_stand_each_on_their_own() {
     let bed = Bed::new();

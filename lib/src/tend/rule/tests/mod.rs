@@ -2,6 +2,7 @@
 
 mod fits;
 mod pruned;
+mod violations;
 
 use std::path::Path;
 

@@ -45,6 +45,24 @@ fn one_that_can_not_be_summed_up_stays_whole_and_the_others_go() {
 }
 
 #[test]
+fn a_pass_that_began_in_the_middle_sends_its_summaries_too() {
+    let bed = Bed::new();
+    for id in ["a", "b", "c", "d"] {
+        bed.mailbox(id, 700);
+    }
+    let rule = bed.changed("pause = \"0s\"", "pause = \"0s\", items = 1").clone_with(|rule| {
+        rule.figures.clear();
+        rule.policy.limits.pass_items = 2;
+    });
+    let mut worker = bed.worker(&rule);
+    for (end, sums) in [(PassEnd::Bounded, 2), (PassEnd::Bounded, 4)] {
+        let report = pass(&mut worker);
+        assert_eq!((report.done, report.end), (2, end));
+        assert_eq!(bed.sums(), sums);
+    }
+}
+
+#[test]
 fn a_constraint_that_is_checked_at_the_commit_keeps_only_its_own_item() {
     let bed = Bed::new();
     bed.db()

@@ -1,0 +1,58 @@
+//! What a schema says of its tables and foreign keys.
+
+use rusqlite::Connection;
+
+/// A foreign key: rows of `child` refer to rows of `parent`.
+#[derive(Debug, Clone)]
+pub(super) struct Reference {
+    pub(super) child: String,
+    pub(super) parent: String,
+    /// Child's column, parent's column; without one it is the primary key.
+    pub(super) columns: Vec<(String, Option<String>)>,
+    pub(super) on_delete: String,
+}
+
+/// The tables, by name.
+pub(super) fn tables(db: &Connection) -> rusqlite::Result<Vec<String>> {
+    let query = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY name";
+    db.prepare(query)?.query_map([], |row| row.get(0))?.collect()
+}
+
+/// The names of a table's columns in lower case; none where there is no such table.
+pub(super) fn table_columns(db: &Connection, table: &str) -> rusqlite::Result<Vec<String>> {
+    db.prepare("SELECT lower(name) FROM pragma_table_info(?1)")?.query_map([table], |row| row.get(0))?.collect()
+}
+
+/// The column of a primary key that has one.
+pub(super) fn primary_key(db: &Connection, table: &str) -> Option<String> {
+    let query = "SELECT name FROM pragma_table_info(?1) WHERE pk > 0";
+    let columns: rusqlite::Result<Vec<String>> =
+        db.prepare(query).and_then(|mut statement| statement.query_map([table], |row| row.get(0))?.collect());
+    columns.ok().filter(|columns| columns.len() == 1)?.pop()
+}
+
+/// The foreign keys of all tables.
+pub(super) fn references(db: &Connection) -> rusqlite::Result<Vec<Reference>> {
+    let mut references: Vec<Reference> = Vec::new();
+    for child in tables(db)? {
+        let mut statement = db.prepare(
+            "SELECT id, \"table\", \"from\", \"to\", on_delete FROM pragma_foreign_key_list(?1) ORDER BY id, seq",
+        )?;
+        let mut rows = statement.query([&child])?;
+        let mut last = None;
+        while let Some(row) = rows.next()? {
+            let (id, parent, from, to): (i64, String, String, Option<String>) =
+                (row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?);
+            if last == Some(id)
+                && let Some(reference) = references.last_mut()
+            {
+                reference.columns.push((from, to));
+            } else {
+                let (child, columns) = (child.clone(), vec![(from, to)]);
+                references.push(Reference { child, parent, columns, on_delete: row.get(4)? });
+            }
+            last = Some(id);
+        }
+    }
+    Ok(references)
+}
