@@ -10,7 +10,9 @@
 mod bed;
 mod daemon;
 mod deaths;
+mod ledger;
 mod monitoring;
+mod random;
 mod server;
 
 use std::process::ExitCode;
@@ -23,12 +25,14 @@ const PLAIN: &[Story] = &[
     ("a pass does not begin while another operation has the lock, and comes again", daemon::excluded),
     ("killed anywhere, a pass leaves whole items and sums each up once", deaths::killed_anywhere),
     ("what is unknown is U and NaN, and nothing is left out", monitoring::unknown),
+    ("foreign keys that were violated before are told, and the rule goes on", monitoring::violated),
     ("a full disk and a writer that stands still end no loop", daemon::faults),
 ];
 
 /// They need the mailbox server, munin-node and promtool.
 const SERVERS: &[Story] = &[
     ("what the mailbox server's own loop leaves is pruned, but for the one that nobody can sum up", server::main_job),
+    ("random clients lose nothing while passes and the server are killed at random moments", random::random_clients),
     ("munin-node and promtool take the figures as they are", monitoring::taken),
 ];
 

@@ -16,21 +16,44 @@ use crate::bed::{QUICK, tend_with, until};
 /// As it is shipped: only the places are changed.
 const RULES: &str = include_str!("../../bins/tend/mailbox.toml");
 
-struct Place {
+pub(crate) struct Place {
     directory: tempfile::TempDir,
-    port: u16,
+    pub(crate) port: u16,
 }
 
 impl Place {
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        Self { directory, port }
+    }
+
+    /// The rule as it is shipped, for this place.
+    pub(crate) fn rules(&self) -> String {
+        RULES
+            .replace("/var/lib/wormhole-mailbox", self.directory.path().to_str().unwrap())
+            .replace("port = 4000", &format!("port = {}", self.port))
+            .replace("unit = \"wormhole-mailbox.service\"\n", "")
+    }
+
+    pub(crate) fn tend(&self, args: &[&str]) -> Command {
+        tend_with(&self.path("state"), &self.path("tend.toml"), args)
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
-    fn serve(&self) -> Running {
+    /// The databases, left for a person to look at.
+    pub(crate) fn keep(self) -> PathBuf {
+        self.directory.keep()
+    }
+
+    pub(crate) fn serve(&self) -> Running {
         let twist = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/testbed/venv/bin/twist");
         assert!(twist.exists(), "{} is installed by tests/run", twist.display());
         let mut sh = Command::new("sh");
-        let line = "exec \"$0\" wormhole-mailbox --channel-db=\"$1\" --usage-db=\"$2\" --port=\"tcp:$3:interface=127.0.0.1\" >\"$4\" 2>&1";
+        let line = "exec \"$0\" wormhole-mailbox --channel-db=\"$1\" --usage-db=\"$2\" --port=\"tcp:$3:interface=127.0.0.1\" >>\"$4\" 2>&1";
         sh.args(["-c", line]).arg(twist).arg(self.path("relay.sqlite")).arg(self.path("usage.sqlite"));
         sh.arg(self.port.to_string()).arg(self.path("log")).current_dir(self.directory.path());
         let server = start(sh);
@@ -38,27 +61,27 @@ impl Place {
         server
     }
 
-    fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.path("log")).unwrap_or_default()
     }
 
-    fn channel(&self) -> Connection {
+    pub(crate) fn channel(&self) -> Connection {
         let db = Connection::open(self.path("relay.sqlite")).unwrap();
         db.busy_timeout(Duration::from_secs(20)).unwrap();
         db
     }
 
-    fn count(&self, of: &str) -> i64 {
+    pub(crate) fn count(&self, of: &str) -> i64 {
         self.channel().query_row(&format!("SELECT count(*) FROM {of}"), [], |row| row.get(0)).unwrap()
     }
 
-    fn usage(&self, of: &str) -> i64 {
+    pub(crate) fn usage(&self, of: &str) -> i64 {
         let db = Connection::open(self.path("usage.sqlite")).unwrap();
         db.query_row(&format!("SELECT count(*) FROM {of}"), [], |row| row.get(0)).unwrap()
     }
 }
 
-fn end(server: Running) {
+pub(crate) fn end(server: Running) {
     assert!(signal(server.pid(), Signal::TERM));
     server.finish(QUICK);
 }
@@ -76,9 +99,8 @@ fn claimed_by_two(port: u16) {
 }
 
 pub(crate) fn main_job() {
-    let directory = tempfile::tempdir().unwrap();
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let place = Place { directory, port };
+    let place = Place::new();
+    let port = place.port;
     let server = place.serve();
     for number in 0..30 {
         let mut client = Client::connect(port, &format!("c-{number:02}"), "side");
@@ -106,12 +128,8 @@ pub(crate) fn main_job() {
     let poison = "INSERT INTO mailboxes(app_id, id, updated, for_nameplate) VALUES('a', 'poison', 1000, 0);
         INSERT INTO messages(app_id, mailbox_id, body) VALUES('a', 'poison', '00');";
 
-    let text = RULES
-        .replace("/var/lib/wormhole-mailbox", place.directory.path().to_str().unwrap())
-        .replace("port = 4000", &format!("port = {port}"))
-        .replace("unit = \"wormhole-mailbox.service\"\n", "");
-    std::fs::write(place.path("tend.toml"), text).unwrap();
-    let tend = |args: &[&str]| run(tend_with(&place.path("state"), &place.path("tend.toml"), args), QUICK);
+    std::fs::write(place.path("tend.toml"), place.rules()).unwrap();
+    let tend = |args: &[&str]| run(place.tend(args), QUICK);
     tend(&["check"]).expect(0);
     // Somebody waits in a mailbox for longer than that, over a connection that is older than we are.
     let mut waiting = Client::connect(port, "w", "patient");

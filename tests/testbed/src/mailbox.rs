@@ -135,7 +135,8 @@ impl Traffic {
     }
 }
 
-type Error = Box<dyn std::error::Error>;
+/// Why a session did not go on.
+pub type Error = Box<dyn std::error::Error>;
 
 fn session(number: u64, known: &Mutex<Acknowledged>) -> Result<(), Error> {
     let stream = TcpStream::connect(ADDRESS)?;
@@ -173,6 +174,9 @@ fn note(known: &Mutex<Acknowledged>, add: impl FnOnce(&mut Acknowledged) -> bool
 #[derive(Debug)]
 pub struct Client(WebSocket<TcpStream>);
 
+/// An answer to something said is behind at most so many others.
+const ANSWERS_MAX: usize = 10_000;
+
 impl Client {
     /// Connects, and binds to an application as one of its sides.
     ///
@@ -181,11 +185,39 @@ impl Client {
     #[must_use]
     #[track_caller]
     pub fn connect(port: u16, application: &str, side: &str) -> Self {
-        let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-        stream.set_read_timeout(Some(ANSWER_MAX)).unwrap();
-        let (mut socket, _) = tungstenite::client(format!("ws://127.0.0.1:{port}/v1"), stream).unwrap();
-        say(&mut socket, &json!({"type": "bind", "appid": application, "side": side})).unwrap();
-        Self(socket)
+        Self::try_connect(port, application, side).unwrap()
+    }
+
+    /// The same.
+    ///
+    /// # Errors
+    /// When the server does not answer as it should.
+    pub fn try_connect(port: u16, application: &str, side: &str) -> Result<Self, Error> {
+        let stream = TcpStream::connect(("127.0.0.1", port))?;
+        stream.set_read_timeout(Some(ANSWER_MAX))?;
+        let (mut socket, _) = tungstenite::client(format!("ws://127.0.0.1:{port}/v1"), stream)?;
+        say(&mut socket, &json!({"type": "bind", "appid": application, "side": side}))?;
+        Ok(Self(socket))
+    }
+
+    /// Says something; the answer is all that the server has said when it has dealt with it.
+    ///
+    /// # Errors
+    /// When the server ends the connection instead.
+    pub fn tell(&mut self, message: &Value) -> Result<Vec<Value>, Error> {
+        say(&mut self.0, message)?;
+        // It deals with one message after the other.
+        say(&mut self.0, &json!({"type": "ping", "ping": 0}))?;
+        let mut said = Vec::new();
+        while said.len() < ANSWERS_MAX {
+            let Message::Text(text) = self.0.read()? else { continue };
+            let answer: Value = serde_json::from_str(&text)?;
+            if answer["type"] == "pong" {
+                return Ok(said);
+            }
+            said.push(answer);
+        }
+        Err(format!("no pong came behind {ANSWERS_MAX} answers").into())
     }
 
     /// Says something, and waits for an answer of this type.
