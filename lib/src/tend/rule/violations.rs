@@ -77,9 +77,8 @@ impl Violations {
         for reference in references(db).map_err(wrong)? {
             match found.look_at(db, &reference, until) {
                 Ok(whole) => found.complete &= whole,
-                Err(error) if error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted) => {
-                    found.complete = false
-                }
+                // No time is left, or it refers to what can't be referred to: SQLite refuses writes there.
+                Err(error) if is_told_by_others(&error) => found.complete = false,
                 Err(error) => return Err(wrong(error)),
             }
         }
@@ -161,6 +160,11 @@ impl Violations {
         )?;
         Ok(())
     }
+}
+
+fn is_told_by_others(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::OperationInterrupted | ErrorCode::Unknown))
+        || matches!(error, rusqlite::Error::SqlInputError { .. })
 }
 
 impl LastLook {

@@ -73,6 +73,14 @@ fn sqlite_finds_the_same() {
 }
 
 #[test]
+fn a_key_that_refers_to_no_column_keeps_nobody() {
+    let bed = Bed::new();
+    bed.db().execute_batch("CREATE TABLE odd(x REFERENCES mailboxes(nobody))").unwrap();
+    let found = Violations::look(&bed.path("relay.db")).unwrap();
+    assert_eq!(found, Violations::default(), "none, and not all were looked at");
+}
+
+#[test]
 fn a_look_is_bounded_in_names_and_in_time() {
     let bed = Bed::new();
     let db = bed.db();
