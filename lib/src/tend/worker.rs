@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::control::{Control, Limits};
 use super::retry::Backoff;
@@ -61,6 +61,8 @@ pub struct Worker {
     met: Option<BTreeSet<String>>,
     /// Failures of a pass in which nothing was done yet: they count as soon as it is clear that the items are to blame.
     doubtful: Vec<(String, String)>,
+    /// When the pass began, by a clock that nobody sets.
+    began: Instant,
 }
 
 impl std::fmt::Debug for Worker {
@@ -73,7 +75,7 @@ impl Worker {
     /// A worker that goes on where its state says that it was.
     #[must_use]
     pub fn new(task: Box<dyn Task>, state: State, policy: Policy) -> Self {
-        Self { task, state, policy, met: None, doubtful: Vec::new() }
+        Self { task, state, policy, met: None, doubtful: Vec::new(), began: Instant::now() }
     }
 
     /// What is remembered.
@@ -99,6 +101,7 @@ impl Worker {
 
     /// One pass. It returns, whatever the task does but never return.
     pub fn pass(&mut self, now: Timestamp, control: &Control) -> PassReport {
+        self.began = Instant::now();
         self.state.refresh();
         self.state.counters.passes += 1;
         self.state.times.start = Some(now);
@@ -115,8 +118,15 @@ impl Worker {
         report
     }
 
-    fn end(&mut self, now: Timestamp, report: &PassReport) {
+    /// How late it is, in a pass that began at `now`.
+    fn by_now(&self, now: Timestamp) -> Timestamp {
+        let took = SignedDuration::try_from(self.began.elapsed()).unwrap_or_default();
+        now.checked_add(took).unwrap_or(now)
+    }
+
+    fn end(&mut self, began: Timestamp, report: &PassReport) {
         let task = self.state.task().to_owned();
+        let now = self.by_now(began);
         self.state.times.end = Some(now);
         match &report.end {
             PassEnd::Complete | PassEnd::Bounded => {
@@ -279,7 +289,7 @@ impl Worker {
         if report.done > 0 {
             self.blame_the_doubtful(now);
         }
-        self.state.times.progress = Some(now);
+        self.state.times.progress = Some(self.by_now(now));
         self.state.save();
         Ok(())
     }
