@@ -29,12 +29,10 @@ impl Collation {
     }
 
     fn compare(self, a: &[u8], b: &[u8], encoding: Encoding) -> Option<Ordering> {
-        if a == b {
-            // Equal bytes are equal under any collation.
-            return Some(Ordering::Equal);
-        }
         match self {
             Self::Binary => Some(a.cmp(b)),
+            // Equal bytes are equal under any collation.
+            _ if a == b => Some(Ordering::Equal),
             Self::Unknown => None,
             // SQLite compares these two in UTF-8.
             _ if encoding != Encoding::Utf8 => {
@@ -105,16 +103,19 @@ pub(super) fn neighbours(a: Parsed<'_>, b: Parsed<'_>, key: &[KeyColumn], encodi
     let mut without_null = true;
     for (index, column) in key.iter().enumerate() {
         let (a_field, b_field) = (a.fields.get(index)?, b.fields.get(index)?);
-        let (a_bytes, b_bytes) = (a_field.bytes(a.bytes)?, b_field.bytes(b.bytes)?);
         without_null &= !a_field.serial.is_null();
-        // Equal bytes of one type are equal under any collation.
-        if a_field.serial != b_field.serial || a_bytes != b_bytes {
-            let (a, b) = (a_field.serial.value(a_bytes)?, b_field.serial.value(b_bytes)?);
-            let order = compare(a, b, |a, b| column.collation.compare(a, b, encoding));
-            if order != Some(Ordering::Equal) {
-                let order = order.map(|order| if column.descending { order.reverse() } else { order });
-                return Some(Neighbours { order, equal });
-            }
+        // Most keys are of these two, and need no look at what else there is.
+        let order = if let (Some(a), Some(b)) = (a_field.integer(a.bytes), b_field.integer(b.bytes)) {
+            Some(a.cmp(&b))
+        } else if let (Some(a), Some(b)) = (a_field.text(a.bytes), b_field.text(b.bytes)) {
+            column.collation.compare(a, b, encoding)
+        } else {
+            let (a, b) = (a_field.value(a.bytes)?, b_field.value(b.bytes)?);
+            compare(a, b, |a, b| column.collation.compare(a, b, encoding))
+        };
+        if order != Some(Ordering::Equal) {
+            let order = order.map(|order| if column.descending { order.reverse() } else { order });
+            return Some(Neighbours { order, equal });
         }
         equal += usize::from(without_null);
     }

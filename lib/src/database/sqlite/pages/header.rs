@@ -179,9 +179,14 @@ impl Layout {
         self.pointer_map_of(page) == Some(page)
     }
 
+    /// The longest payload that lies in its cell as a whole (1.6).
+    pub(super) fn local_max(&self, table_leaf: bool) -> usize {
+        if table_leaf { self.usable - 35 } else { (self.usable - 12) * 64 / 255 - 23 }
+    }
+
     /// How many bytes of a payload are in the cell itself (1.6).
     pub(super) fn local_of(&self, payload: u64, table_leaf: bool) -> usize {
-        let most = if table_leaf { self.usable - 35 } else { (self.usable - 12) * 64 / 255 - 23 };
+        let most = self.local_max(table_leaf);
         if payload <= most as u64 {
             return payload as usize;
         }

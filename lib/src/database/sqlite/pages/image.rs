@@ -89,6 +89,7 @@ impl Image {
 
     /// Where things are.
     #[must_use]
+    #[inline]
     pub fn layout(&self) -> &Layout {
         &self.layout
     }

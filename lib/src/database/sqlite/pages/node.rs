@@ -31,12 +31,14 @@ impl NodeKind {
 
     /// Whether it has no children.
     #[must_use]
+    #[inline]
     pub fn is_leaf(self) -> bool {
         matches!(self, Self::TableLeaf | Self::IndexLeaf)
     }
 
     /// Whether it is keyed by rowid.
     #[must_use]
+    #[inline]
     pub fn is_table(self) -> bool {
         matches!(self, Self::TableLeaf | Self::TableInterior)
     }
@@ -55,6 +57,10 @@ pub struct Node<'a> {
     pub right: u32,
     bytes: &'a [u8],
     start: usize,
+    /// The offset behind the last cell pointer.
+    pointers_end: usize,
+    /// The longest payload without overflow pages.
+    local_max: u64,
     layout: Layout,
 }
 
@@ -96,16 +102,12 @@ impl<'a> Node<'a> {
         let kind = NodeKind::of(flag).ok_or_else(|| format!("its type byte is {flag:#04x}"))?;
         let cells = usize::from(be16(bytes, start + 3).unwrap_or(0));
         let right = if kind.is_leaf() { 0 } else { be32(bytes, start + 8).unwrap_or(0) };
-        let node = Self { page, kind, cells, right, bytes, start, layout: *layout };
-        if node.pointers_end() > bytes.len() {
+        let pointers_end = start + if kind.is_leaf() { 8 } else { 12 } + 2 * cells;
+        if pointers_end > bytes.len() {
             return Err(format!("it can't have {cells} cells"));
         }
-        Ok(node)
-    }
-
-    /// The offset behind the last cell pointer.
-    fn pointers_end(&self) -> usize {
-        self.start + if self.kind.is_leaf() { 8 } else { 12 } + 2 * self.cells
+        let local_max = layout.local_max(kind == NodeKind::TableLeaf) as u64;
+        Ok(Self { page, kind, cells, right, bytes, start, pointers_end, local_max, layout: *layout })
     }
 
     /// Where the cells begin, as the header says; 0 means 65,536.
@@ -129,26 +131,28 @@ impl<'a> Node<'a> {
     }
 
     pub(super) fn least_content(&self) -> usize {
-        self.pointers_end()
+        self.pointers_end
     }
 
     /// Cell number `index`, from 0 in the order of keys.
     ///
     /// # Errors
     /// For people: why it is none.
+    #[inline]
     pub fn cell(&self, index: usize) -> Result<Cell<'a>, &'static str> {
         if index >= self.cells {
             return Err("there is no such cell");
         }
-        let pointer = self.pointers_end() - 2 * (self.cells - index);
+        let pointer = self.pointers_end - 2 * (self.cells - index);
         let at = usize::from(be16(self.bytes, pointer).unwrap_or(0));
-        if at < self.pointers_end() || at + 4 > self.bytes.len() {
+        if at < self.pointers_end || at + 4 > self.bytes.len() {
             return Err("its pointer leads out of the cell area");
         }
         self.cell_at(at)
     }
 
     /// A cell at an offset of the page, whether or not a pointer leads there.
+    #[inline]
     pub(super) fn cell_at(&self, start: usize) -> Result<Cell<'a>, &'static str> {
         const OUTSIDE: &str = "it extends beyond the page";
         let mut at = start;
@@ -172,7 +176,10 @@ impl<'a> Node<'a> {
         if total > i32::MAX as u64 {
             return Err("its payload is longer than any can be");
         }
-        let len = self.layout.local_of(total, self.kind == NodeKind::TableLeaf);
+        let len = match total <= self.local_max {
+            true => total as usize,
+            false => self.layout.local_of(total, self.kind == NodeKind::TableLeaf),
+        };
         let local = self.bytes.get(at..at + len).ok_or(OUTSIDE)?;
         at += len;
         let mut overflow = 0;

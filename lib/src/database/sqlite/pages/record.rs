@@ -38,10 +38,12 @@ impl Serial {
         }
     }
 
+    #[inline]
     pub(super) fn is_text(self) -> bool {
         self.0 >= 13 && self.0 % 2 == 1
     }
 
+    #[inline]
     pub(super) fn is_null(self) -> bool {
         self.0 == 0
     }
@@ -96,6 +98,69 @@ impl Field {
         let at = usize::try_from(self.at).ok()?;
         payload.get(at..at.checked_add(usize::try_from(self.len).ok()?)?)
     }
+
+    /// What it is, of a payload that is whole in memory.
+    #[inline]
+    pub(super) fn value(self, payload: &[u8]) -> Option<Value<'_>> {
+        self.serial.value(self.bytes(payload)?)
+    }
+
+    /// Its text, of a payload that is whole in memory; `None` for what is none.
+    #[inline]
+    pub(super) fn text(self, payload: &[u8]) -> Option<&[u8]> {
+        if self.serial.is_text() { self.bytes(payload) } else { None }
+    }
+
+    /// Its integer, of a payload that is whole in memory; `None` for what is none.
+    #[inline]
+    pub(super) fn integer(self, payload: &[u8]) -> Option<i64> {
+        match self.serial.0 {
+            1..=6 => {}
+            8 => return Some(0),
+            9 => return Some(1),
+            _ => return None,
+        }
+        let end = usize::try_from(self.at.checked_add(self.len)?).ok()?;
+        // The eight bytes that end with it are read at once, and what is before it is shifted out: the last value of a
+        // record has a header and others before it, and nothing behind.
+        match end.checked_sub(8).and_then(|from| payload.get(from..end)) {
+            Some(&[a, b, c, d, e, f, g, h]) => {
+                let others = 64 - 8 * self.len;
+                Some(i64::from_be_bytes([a, b, c, d, e, f, g, h]) << others >> others)
+            }
+            _ => Some(integer(self.bytes(payload)?)),
+        }
+    }
+}
+
+/// How long the values of serial types below 128 are; no value is as long as `NO_TYPE`.
+const LENGTHS: [u8; 128] = {
+    let mut lengths = [0; 128];
+    let mut serial = 0;
+    while serial < 128 {
+        lengths[serial] = match serial {
+            0 | 8 | 9 => 0,
+            1..=4 => serial as u8,
+            5 => 6,
+            6 | 7 => 8,
+            10 | 11 => NO_TYPE,
+            _ => ((serial - 12) / 2) as u8,
+        };
+        serial += 1;
+    }
+    lengths
+};
+
+const NO_TYPE: u8 = u8::MAX;
+
+const NO_SUCH_TYPE: &str = "it has a serial type that does not exist";
+
+/// A serial type of several bytes, how many those are, and how long its value is.
+#[cold]
+fn long_serial(names: &[u8], at: usize) -> Result<(Serial, usize, u64), &'static str> {
+    let (serial, own) = names.get(at..).and_then(varint).ok_or("its header ends within a number")?;
+    let serial = Serial(serial);
+    Ok((serial, own, serial.len().ok_or(NO_SUCH_TYPE)?))
 }
 
 /// No table has more columns (limits.html), and an index has a few more at most.
@@ -120,10 +185,13 @@ pub(super) fn read_fields(bytes: &[u8], total: u64, fields: &mut Vec<Field>) -> 
         return Err("its header is shorter than its own length");
     }
     while at < header {
-        let (serial, len) = names.get(at..).and_then(varint).ok_or("its header ends within a number")?;
-        at += len;
-        let serial = Serial(serial);
-        let len = serial.len().ok_or("it has a serial type that does not exist")?;
+        let short = names.get(at).and_then(|serial| Some((*serial, *LENGTHS.get(usize::from(*serial))?)));
+        let (serial, own, len) = match short {
+            Some((_, NO_TYPE)) => return Err(NO_SUCH_TYPE),
+            Some((serial, len)) => (Serial(u64::from(serial)), 1, u64::from(len)),
+            None => long_serial(names, at)?,
+        };
+        at += own;
         // Compared before it is added: a serial type can claim any length.
         if len > total.saturating_sub(value_at) {
             return Err("its values are longer than it");
@@ -155,7 +223,7 @@ impl<'a> Values<'a> {
     pub fn all(bytes: &'a [u8]) -> Option<Vec<Value<'a>>> {
         let mut fields = Vec::new();
         read_fields(bytes, bytes.len() as u64, &mut fields).ok()?;
-        fields.iter().map(|field| field.serial.value(field.bytes(bytes)?)).collect()
+        fields.iter().map(|field| field.value(bytes)).collect()
     }
 
     /// Begins to read a record; `None` where its header is not whole.
@@ -259,5 +327,35 @@ mod tests {
         assert_eq!(compare(Value::Real(1e300), Value::Text(b"")), Ordering::Less);
         assert_eq!(Serial(7).value(&f64::NAN.to_bits().to_be_bytes()), Some(Value::Null));
         assert_eq!(Serial(3).value(&[0xff, 0xff, 0xfe]), Some(Value::Integer(-2)));
+    }
+
+    #[test]
+    fn an_integer_is_the_same_whatever_is_before_it() {
+        let ends = [i64::MIN, -(1 << 40), -8_388_608, -129, -1, 0, 1, 127, 128, 32_768, 8_388_607, 1 << 40, i64::MAX];
+        for (serial, len) in [(1, 1), (2, 2), (3, 3), (4, 4), (5, 6), (6, 8)] {
+            for bytes in ends.map(i64::to_be_bytes) {
+                let stored = &bytes[8 - len..];
+                let expected = Serial(serial).value(stored);
+                for before in 0..12 {
+                    let record = [&vec![0xa5; before][..], stored].concat();
+                    let field = Field { serial: Serial(serial), at: before as u64, len: len as u64 };
+                    assert_eq!(field.integer(&record).map(Value::Integer), expected, "{serial} {stored:?} {before}");
+                    assert_eq!(field.integer(&record[..record.len() - 1]), None);
+                }
+            }
+        }
+        let field = |serial| Field { serial: Serial(serial), at: 0, len: 0 };
+        assert_eq!(
+            [8, 9, 0, 7, 12, 13].map(|serial| field(serial).integer(&[])),
+            [Some(0), Some(1), None, None, None, None]
+        );
+    }
+
+    #[test]
+    fn the_table_of_lengths_says_what_the_types_say() {
+        for (serial, len) in LENGTHS.iter().enumerate() {
+            let said = Serial(serial as u64).len();
+            assert_eq!(said, (*len != NO_TYPE).then_some(u64::from(*len)), "{serial}");
+        }
     }
 }

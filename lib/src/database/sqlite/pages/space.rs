@@ -30,6 +30,7 @@ impl Space {
     }
 
     /// Takes a range; `false` where a part of it was taken before.
+    #[inline]
     pub(super) fn take(&mut self, at: usize, len: usize) -> bool {
         self.covered += len;
         let mut free = true;

@@ -188,7 +188,7 @@ fn of_row(plan: &RowPlan, sum: &IndexSum, fields: &[Field], record: &[u8], rowid
         let field = match place {
             Place::Rowid => hash::value(Value::Integer(rowid)),
             Place::Field(place) => match fields.get(*place) {
-                Some(field) => hash::value(field.serial.value(field.bytes(record)?)?),
+                Some(field) => hash::field(*field, record)?,
                 None => (*plan.defaults.get(*place)?)?,
             },
         };
@@ -200,10 +200,10 @@ fn of_row(plan: &RowPlan, sum: &IndexSum, fields: &[Field], record: &[u8], rowid
 fn of_entry(fields: &[Field], record: &[u8], _: i64) -> Option<(i64, u64)> {
     let mut entry = hash::START;
     for field in fields {
-        entry = hash::join(entry, hash::value(field.serial.value(field.bytes(record)?)?));
+        entry = hash::join(entry, hash::field(*field, record)?);
     }
     let last = fields.last()?;
-    match last.serial.value(last.bytes(record)?)? {
+    match last.value(record)? {
         Value::Integer(rowid) => Some((rowid, entry)),
         _ => None,
     }

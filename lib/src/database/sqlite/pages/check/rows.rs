@@ -136,11 +136,8 @@ impl Worker<'_> {
             let what = format!("an entry has {} fields", self.fields.len());
             self.found(here, FindingKind::Record, here.tree.loss(), what);
         } else if here.tree.compared_with.is_some() {
-            let entry = self.fields.iter().fold(hash::START, |entry, field| {
-                let value = field.bytes(record).and_then(|bytes| field.serial.value(bytes));
-                hash::join(entry, value.map_or(0, hash::value))
-            });
-            self.sum = self.sum.wrapping_add(entry);
+            let add = |entry, field: &Field| hash::join(entry, hash::field(*field, record).unwrap_or(0));
+            self.sum = self.sum.wrapping_add(self.fields.iter().fold(hash::START, add));
         }
         true
     }
@@ -174,6 +171,7 @@ impl Worker<'_> {
             let hash = match fields.get(place) {
                 _ if !hashed => 0,
                 None => *plan.defaults.get(place)?.as_ref()?,
+                Some(field) if gathered.is_empty() => hash::field(*field, local)?,
                 Some(field) => {
                     let at = usize::try_from(field.at).ok()?;
                     let value = match gathered.iter().find(|(other, _)| other.at == field.at && other.len == field.len)

@@ -39,7 +39,7 @@ impl RowSums {
             let hash = match fields.get(place) {
                 _ if !hashed => Some(0),
                 None => self.plan.defaults.get(place).copied().flatten(),
-                Some(field) => value(*field, record).map(hash::value),
+                Some(field) => hash::field(*field, record),
             };
             self.unknown |= hash.is_none();
             self.hashes.push(hash.unwrap_or_default());
@@ -63,9 +63,5 @@ impl RowSums {
 
 /// What an entry adds to the sum of its index.
 pub(in super::super) fn of_entry(fields: &[Field], record: &[u8]) -> u64 {
-    fields.iter().fold(hash::START, |entry, field| hash::join(entry, value(*field, record).map_or(0, hash::value)))
-}
-
-fn value(field: Field, record: &[u8]) -> Option<Value<'_>> {
-    field.serial.value(field.bytes(record)?)
+    fields.iter().fold(hash::START, |entry, field| hash::join(entry, hash::field(*field, record).unwrap_or(0)))
 }

@@ -72,7 +72,7 @@ impl Run<'_> {
         let (mut fields, mut sum, mut entries, mut result) = (Vec::new(), 0_u64, 0_u64, Ok(()));
         let read = self.source.image.entries(index.root, &mut |record| {
             let last = read_fields(record, record.len() as u64, &mut fields).ok().and(fields.last());
-            let last = last.and_then(|field| field.serial.value(field.bytes(record)?));
+            let last = last.and_then(|field| field.value(record));
             let Some(Value::Integer(rowid)) = last else { return false };
             entries += 1;
             if entries.is_multiple_of(GRAIN) {
