@@ -163,7 +163,7 @@ pub(super) fn take(
 
     context.observer.step("verifying what was written");
     let mut check = |payload: &Payload, content: Content<'_>| -> Result<Checked, Box<dyn Failure + Send + Sync>> {
-        let (Some(facts), Content::Stream(content)) = (taken.get(&payload.name), content) else {
+        let (Some(facts), Content::Stream(content)) = (taken.get_mut(&payload.name), content) else {
             return Ok(Checked { rungs: Vec::new(), facts: serde_json::Value::Null });
         };
         let mut rungs = vec!["exit status".to_owned(), "trailer".to_owned()];

@@ -10,6 +10,7 @@ use svckit_testbed::docker::QUICK;
 pub(super) const STORIES: &[Story] = &[
     ("a container that is killed in the middle of its dump leaves no backup", the_container),
     ("a dump program or its connection that is killed in the middle leaves no backup", the_program),
+    ("a dump program that leaves something out and says nothing makes no backup", the_liar),
     ("a tool that is killed or ended in the middle leaves no backup, and the next run cleans up", the_tool),
     ("a restore test that is killed leaves a scratch container, and the next one removes it", the_restore_test),
 ];
@@ -93,6 +94,34 @@ fn dump_program(server: &Server) -> Option<i32> {
     let top = server.engine.docker(["top", &server.name, "-eo", "pid,args"]).stdout;
     let line = top.lines().find(|line| line.contains("mariadb-dump") && line.contains("--databases"))?;
     line.split_whitespace().next()?.parse().ok()
+}
+
+/// The end is looked at when it passes, everything else when what was written is read back.
+fn the_liar() {
+    let server = Server::mysql("liar");
+    let inside = |script: &str| super::standins::inside(&server, script);
+    inside("mv /usr/bin/mariadb-dump /usr/bin/honest-dump");
+    let part = "payload databases.sql of ";
+    for (edit, wanted) in [
+        ("$d", ["the dump of database", "mariadb-dump ended with 0, and its last line is not `-- Dump completed`"]),
+        (
+            "s/^-- Dump completed/SELECT '\\n&/",
+            [part, "does not end with the comment `-- Dump completed`, behind a whole"],
+        ),
+        ("s/^USE `shop`/USE `other`/", [part, "is not complete: shop is not in it"]),
+    ] {
+        let edit = edit.replace('\'', "'\\''");
+        let script = format!(
+            "case \"$*\" in *--databases*) honest-dump \"$@\" | sed '{edit}';; *) exec honest-dump \"$@\";; esac"
+        );
+        super::standins::put(&server, format!("#!/bin/sh\n{script}\n").as_bytes(), "/usr/bin/mariadb-dump");
+        inside("chmod 755 /usr/bin/mariadb-dump");
+        let failed = server.back_up("mysql", &[]).expect(30);
+        assert!(wanted.iter().all(|text| failed.stderr.contains(text)), "{edit}: {failed:?}");
+        super::standins::assert_none(&server, 0);
+    }
+    inside("mv /usr/bin/honest-dump /usr/bin/mariadb-dump");
+    server.back_up("mysql", &[]).expect(0);
 }
 
 fn the_tool() {

@@ -228,7 +228,8 @@ const DIFFERENCES_MAX: usize = 10;
 
 /// A dump that runs: read to its end, then finished. Only [`Self::finish`] says that the end was its own.
 pub(crate) trait DumpStream: Read + Send {
-    /// The proof of completeness: the program's exit code and the dump's own trailer, both.
+    /// The proof of completeness: the program's exit code and the dump's own trailer, both. What the facts lack then is
+    /// found by [`ServerEngine::check`].
     fn finish(self: Box<Self>) -> Result<DumpFacts, ServerError>;
 }
 
@@ -248,8 +249,14 @@ pub(crate) trait ServerEngine: Send + Sync {
     /// Starts the dump of a part.
     fn dump(&self, session: &Session, looked: &Looked, part: &Part) -> Result<Box<dyn DumpStream>, ServerError>;
 
-    /// Reads a dump that was written, as far as its format allows; answers the rungs that it climbed.
-    fn check(&self, session: &Session, facts: &DumpFacts, content: &mut dyn Read) -> Result<Vec<String>, ServerError>;
+    /// Reads a dump that was written, as far as its format allows, and adds to the facts what only a reader of all of it
+    /// knows; answers the rungs that it climbed.
+    fn check(
+        &self,
+        session: &Session,
+        facts: &mut DumpFacts,
+        content: &mut dyn Read,
+    ) -> Result<Vec<String>, ServerError>;
 
     /// Makes an empty server in a scratch container and waits until it answers.
     fn make_scratch(&self, scratch: &Session, facts: &DumpFacts) -> Result<Session, ServerError>;

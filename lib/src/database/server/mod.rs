@@ -22,6 +22,7 @@ mod secret_file;
 mod session;
 mod spec;
 mod sum;
+mod tail;
 mod tar_scan;
 
 pub use address::ServerAddress;

@@ -278,7 +278,7 @@ fn publish(
     report: &mut GroupReport,
 ) -> Result<(), OperationError> {
     let observer = context.observer.as_ref();
-    let Taken { dumps, snapshots, raw } = taken;
+    let Taken { mut dumps, snapshots, raw } = taken;
     let mut all = snapshots;
     for (index, raw) in raw {
         let recovered = crate::database::sqlite::finish_cold(raw).during(what)?;
@@ -296,7 +296,7 @@ fn publish(
     observer.step("verifying what was written");
     let mut of_files = check_payload(Judged::Source, &context.cancel, observer);
     let mut check = |payload: &Payload, content: Content<'_>| -> Result<Checked, Box<dyn Failure + Send + Sync>> {
-        let Some((index, facts)) = dumps.get(&payload.name) else { return of_files(payload, content) };
+        let Some((index, facts)) = dumps.get_mut(&payload.name) else { return of_files(payload, content) };
         let (Some(attached), Content::Stream(content)) = (prepared[*index].attached(), content) else {
             return Ok(Checked { rungs: Vec::new(), facts: serde_json::Value::Null });
         };

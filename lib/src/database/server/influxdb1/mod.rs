@@ -203,7 +203,7 @@ impl ServerEngine for Influxdb1 {
         Ok(Box::new(Dumping { session, exec, scan: Backup::scan(false), facts, database, _staged: staged }))
     }
 
-    fn check(&self, _: &Session, facts: &DumpFacts, content: &mut dyn Read) -> Result<Vec<String>, ServerError> {
+    fn check(&self, _: &Session, facts: &mut DumpFacts, content: &mut dyn Read) -> Result<Vec<String>, ServerError> {
         let mut scan = Backup::scan(true);
         let mut buffer = vec![0; BLOCK];
         loop {

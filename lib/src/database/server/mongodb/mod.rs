@@ -169,7 +169,7 @@ impl ServerEngine for Mongodb {
         Ok(Box::new(Dumping { session: session.clone(), exec, scan: Scan::default(), facts, _login: login }))
     }
 
-    fn check(&self, _: &Session, facts: &DumpFacts, content: &mut dyn Read) -> Result<Vec<String>, ServerError> {
+    fn check(&self, _: &Session, facts: &mut DumpFacts, content: &mut dyn Read) -> Result<Vec<String>, ServerError> {
         let mut scan = Scan::default();
         let mut buffer = vec![0; BLOCK];
         loop {

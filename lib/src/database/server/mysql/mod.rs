@@ -2,8 +2,8 @@
 //!
 //! - The password goes through the standard input, as an option file. Where that is taken by what is loaded, it is an
 //!   owner-only file in the container's memory for as long as the load lasts.
-//! - The dump is counted while it passes ([`scan`]), so the counts are of its own instant. A restored copy is dumped
-//!   again, and must give the same.
+//! - The dump itself is counted ([`scan`]), so the counts are of its own instant: once, when what was written is read
+//!   back, since its hash says that it is what had passed. A restored copy is dumped again, and must give the same.
 
 mod scan;
 mod users;
@@ -19,6 +19,7 @@ use self::version::{has_gtid_words, has_source_words, line, same_series};
 use super::dump::{DumpFacts, DumpStream, Looked, Part, PartOf, ServerEngine, chosen};
 use super::place::Running;
 use super::secret_file::SecretFile;
+use super::tail::Tail;
 use super::{DatabaseName, EngineKind, ServerError, Session};
 
 /// What a server needs for itself; it makes them anew.
@@ -27,7 +28,8 @@ const OWN: &[&str] = &["information_schema", "performance_schema", "sys", "mysql
 const PACKET: &str = "--max-allowed-packet=1073741824";
 /// How long a server of ours may take to start.
 const START_MAX: Duration = Duration::from_secs(60);
-const BLOCK: usize = 64 << 10;
+/// How the last line of a whole dump begins.
+const TRAILER: &str = "-- Dump completed";
 
 /// MariaDB and MySQL.
 #[derive(Debug, Clone, Copy)]
@@ -115,18 +117,13 @@ impl Mysql {
         let program = argv.first().cloned().unwrap_or_default();
         let mut exec = session.start(ACTION, argv, &[], &input)?;
         exec.close_input();
-        let mut scan = Scan::default();
-        let mut buffer = vec![0; BLOCK];
-        loop {
-            match exec.read(&mut buffer) {
-                Ok(0) => break,
-                Ok(count) => scan.feed(&buffer[..count]),
-                Err(error) => return Err(session.attempt(ACTION).exec(exec.why(error))),
-            }
-        }
+        let scanned = match Scan::all(&mut exec) {
+            Ok(scanned) => scanned,
+            Err(error) => return Err(session.attempt(ACTION).exec(exec.why(error))),
+        };
         let ended = exec.finish().map_err(|error| session.attempt(ACTION).exec(error))?;
         session.attempt(ACTION).ended(&program, &ended)?;
-        Ok(scan.finish())
+        Ok(scanned)
     }
 }
 
@@ -209,24 +206,22 @@ impl ServerEngine for Mysql {
         let mut exec = session.start(DUMPING, argv, &[], &input)?;
         exec.close_input();
         let facts = DumpFacts::of(EngineKind::Mysql, looked, part);
-        Ok(Box::new(Dumping { session: session.clone(), exec, program, scan: Scan::default(), facts }))
+        Ok(Box::new(Dumping { session: session.clone(), exec, program, tail: Tail::default(), facts }))
     }
 
-    fn check(&self, _: &Session, facts: &DumpFacts, content: &mut dyn Read) -> Result<Vec<String>, ServerError> {
-        let mut scan = Scan::default();
-        let mut buffer = vec![0; BLOCK];
-        loop {
-            let count = content.read(&mut buffer).map_err(ServerError::io("read the dump back"))?;
-            if count == 0 {
-                break;
-            }
-            scan.feed(&buffer[..count]);
+    fn check(&self, _: &Session, facts: &mut DumpFacts, content: &mut dyn Read) -> Result<Vec<String>, ServerError> {
+        let scanned = Scan::all(content).map_err(ServerError::io("read the dump back"))?;
+        let incomplete = |reason: String| Err(ServerError::Incomplete { what: facts.what(), reason });
+        if !scanned.is_complete {
+            return incomplete(format!("it does not end with the comment `{TRAILER}`, behind a whole statement"));
         }
-        let scanned = scan.finish();
-        if !scanned.is_complete || facts.of != PartOf::Users && scanned.databases != facts.databases {
-            let reason = "what was read back has not what was dumped".to_owned();
-            return Err(ServerError::Incomplete { what: facts.what(), reason });
+        if let Some(missing) = facts.of.names().iter().find(|name| !scanned.databases.contains_key(name.as_str())) {
+            return incomplete(format!("{missing} is not in it"));
         }
+        if facts.of != PartOf::Users {
+            facts.databases = scanned.databases;
+        }
+        facts.position = scanned.position;
         Ok(vec!["every statement".to_owned()])
     }
 
@@ -350,36 +345,29 @@ struct Dumping {
     session: Session,
     exec: Running,
     program: String,
-    scan: Scan,
+    tail: Tail,
     facts: DumpFacts,
 }
 
 impl Read for Dumping {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let count = self.exec.read(buffer)?;
-        self.scan.feed(&buffer[..count]);
+        self.tail.feed(&buffer[..count]);
         Ok(count)
     }
 }
 
 impl DumpStream for Dumping {
     fn finish(self: Box<Self>) -> Result<DumpFacts, ServerError> {
-        let Self { session, exec, program, scan, mut facts } = *self;
+        let Self { session, exec, program, tail, facts } = *self;
         let attempt = session.attempt(DUMPING);
         let ended = exec.finish().map_err(|error| attempt.exec(error))?;
         attempt.ended(&program, &ended)?;
-        let scanned = scan.finish();
-        let incomplete = |reason: String| Err(ServerError::Incomplete { what: facts.what(), reason });
-        if !scanned.is_complete {
-            return incomplete(format!("{program} ended with 0, and its last line is not `-- Dump completed`"));
+        // Whether a statement or a string is open there is known when it is read back.
+        if !tail.text().trim_end().lines().next_back().is_some_and(|line| line.starts_with(TRAILER)) {
+            let reason = format!("{program} ended with 0, and its last line is not `{TRAILER}`");
+            return Err(ServerError::Incomplete { what: facts.what(), reason });
         }
-        if let Some(missing) = facts.of.names().iter().find(|name| !scanned.databases.contains_key(name.as_str())) {
-            return incomplete(format!("{missing} is not in it"));
-        }
-        if facts.of != PartOf::Users {
-            facts.databases = scanned.databases;
-        }
-        facts.position = scanned.position;
         Ok(facts)
     }
 }

@@ -1,16 +1,23 @@
-//! Reads what mysqldump writes, while it passes: how many rows each table has, which definitions there are, and whether
-//! the end is the dump's own. What it counts is exactly what is in the dump, of the dump's own instant.
+//! Reads what mysqldump writes: how many rows each table has, which definitions there are, and whether the end is the
+//! dump's own. What it counts is exactly what is in the dump, of the dump's own instant.
 //!
 //! It is a lexer, no parser: it tells strings, names and comments from the rest, and statements from each other. What it
 //! does not understand it counts the same way in a dump of a restored copy.
 
-use std::collections::BTreeMap;
+mod words;
 
+use std::collections::BTreeMap;
+use std::io::Read;
+
+use self::words::{log_position, name_after, quoted_name, unquoted_words, without_counter, without_marks};
 use super::super::dump::DatabaseFacts;
 use super::super::sum::Sum;
+use super::TRAILER;
 
 /// So much of a statement is looked at to tell what it is.
 const HEAD_MAX: usize = 4096;
+
+const BLOCK: usize = 64 << 10;
 
 const DELIMITER: &[u8] = b"DELIMITER ";
 
@@ -89,6 +96,18 @@ impl Default for Scan {
 }
 
 impl Scan {
+    /// Of everything that is read.
+    pub(super) fn all(content: &mut dyn Read) -> std::io::Result<Scanned> {
+        let mut scan = Self::default();
+        let mut buffer = vec![0; BLOCK];
+        loop {
+            match content.read(&mut buffer)? {
+                0 => return Ok(scan.finish()),
+                count => scan.feed(&buffer[..count]),
+            }
+        }
+    }
+
     pub(super) fn feed(&mut self, mut bytes: &[u8]) {
         while let Some(byte) = bytes.first() {
             bytes = match self.of_row(bytes) {
@@ -136,7 +155,7 @@ impl Scan {
         Scanned {
             databases: self.found,
             position: self.position,
-            is_complete: ends_between && self.last_comment.starts_with("-- Dump completed"),
+            is_complete: ends_between && self.last_comment.starts_with(TRAILER),
         }
     }
 
@@ -343,66 +362,6 @@ impl Scan {
     fn reset(&mut self) {
         self.head.clear();
         (self.sum, self.depth, self.rows_of, self.recent) = (Sum::NEW, 0, None, 0);
-    }
-}
-
-/// `-- CHANGE MASTER TO MASTER_LOG_FILE='binlog.000002', MASTER_LOG_POS=1234;`, and SOURCE in newer ones.
-fn log_position(line: &str) -> Option<String> {
-    let rest = line.strip_prefix("-- CHANGE ")?;
-    let after = |key: &str| rest.split_once(key).map(|(_, rest)| rest);
-    let file = after("LOG_FILE='")?.split('\'').next()?;
-    let position = after("LOG_POS=")?.split(|c: char| !c.is_ascii_digit()).next()?;
-    Some(format!("{file}:{position}"))
-}
-
-/// The code without `/*!50003` and `*/`, its space collapsed.
-fn without_marks(head: &str) -> String {
-    let is_mark = |word: &&str| {
-        let digits = word.strip_prefix("/*!").or_else(|| word.strip_prefix("/*M!"));
-        !digits.is_some_and(|digits| digits.bytes().all(|b| b.is_ascii_digit())) && *word != "*/"
-    };
-    let words: Vec<&str> = head.split_whitespace().filter(is_mark).map(|word| word.trim_end_matches("*/")).collect();
-    words.join(" ")
-}
-
-/// The words outside of quotes.
-fn unquoted_words(text: &str) -> impl Iterator<Item = &str> {
-    let outside = text.split(['`', '\'', '"']).step_by(2);
-    outside.flat_map(|part| part.split(|c: char| !c.is_ascii_alphanumeric() && c != '_'))
-}
-
-fn name_after(text: &str, keyword: &str) -> Option<String> {
-    let (_, rest) = text.split_once(keyword)?;
-    let rest = rest.trim_start();
-    quoted_name(rest.strip_prefix("IF NOT EXISTS ").unwrap_or(rest))
-}
-
-/// A name in backticks, a doubled one in it being itself.
-fn quoted_name(text: &str) -> Option<String> {
-    let mut rest = text.trim_start().strip_prefix('`')?;
-    let mut name = String::new();
-    loop {
-        let (part, after) = rest.split_once('`')?;
-        name.push_str(part);
-        match after.strip_prefix('`') {
-            Some(more) => {
-                name.push('`');
-                rest = more;
-            }
-            None => return Some(name),
-        }
-    }
-}
-
-fn without_counter(head: &str) -> String {
-    const COUNTER: &str = " AUTO_INCREMENT=";
-    match head.rfind(COUNTER) {
-        None => head.to_owned(),
-        Some(at) => {
-            let rest = &head[at + COUNTER.len()..];
-            let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-            format!("{}{}", &head[..at], &rest[digits..])
-        }
     }
 }
 

@@ -17,6 +17,7 @@ use self::login::Login;
 use self::talk::Talk;
 use super::dump::{DatabaseFacts, DumpFacts, DumpStream, Looked, Part, PartOf, ServerEngine, chosen};
 use super::place::Running;
+use super::tail::Tail;
 use super::{DatabaseName, EngineKind, ServerError, Session};
 
 /// PostgreSQL.
@@ -141,10 +142,23 @@ impl ServerEngine for Postgres {
         let program = argv.first().cloned().unwrap_or_default();
         let mut exec = session.start(DUMPING, argv, &login.environment(), b"")?;
         exec.close_input();
-        Ok(Box::new(Dumping { session: session.clone(), exec, program, talk, facts, tail: Vec::new(), _login: login }))
+        Ok(Box::new(Dumping {
+            session: session.clone(),
+            exec,
+            program,
+            talk,
+            facts,
+            tail: Tail::default(),
+            _login: login,
+        }))
     }
 
-    fn check(&self, session: &Session, facts: &DumpFacts, content: &mut dyn Read) -> Result<Vec<String>, ServerError> {
+    fn check(
+        &self,
+        session: &Session,
+        facts: &mut DumpFacts,
+        content: &mut dyn Read,
+    ) -> Result<Vec<String>, ServerError> {
         if facts.of == PartOf::Users {
             let text = globals::read(content).map_err(ServerError::io("read the dump back"))?;
             return match globals::is_complete(&text) {
@@ -268,8 +282,6 @@ impl ServerEngine for Postgres {
 
 /// Among the settings: who made the cluster.
 const SUPERUSER: &str = "superuser";
-/// So much of the end of a script shows its last line.
-const TAIL_MAX: usize = 4096;
 
 struct Dumping {
     session: Session,
@@ -277,7 +289,7 @@ struct Dumping {
     program: String,
     talk: Option<Talk>,
     facts: DumpFacts,
-    tail: Vec<u8>,
+    tail: Tail,
     _login: Login,
 }
 
@@ -285,8 +297,7 @@ impl Read for Dumping {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let count = self.exec.read(buffer)?;
         if self.talk.is_none() {
-            self.tail.extend_from_slice(&buffer[..count]);
-            self.tail.drain(..self.tail.len().saturating_sub(TAIL_MAX));
+            self.tail.feed(&buffer[..count]);
         }
         Ok(count)
     }
@@ -303,7 +314,7 @@ impl DumpStream for Dumping {
                 let counted = talk.facts()?;
                 facts.databases.insert(name.to_string(), counted);
             }
-            _ if !globals::is_complete(&String::from_utf8_lossy(&tail)) => {
+            _ if !globals::is_complete(&tail.text()) => {
                 let reason = format!("{program} ended with 0, and its last line is missing");
                 return Err(ServerError::Incomplete { what: facts.what(), reason });
             }

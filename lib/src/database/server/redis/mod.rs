@@ -143,7 +143,7 @@ impl ServerEngine for Redis {
         Ok(Box::new(Dumping { session: session.clone(), program: client, state, ready: Vec::new(), at: 0, facts }))
     }
 
-    fn check(&self, _: &Session, facts: &DumpFacts, content: &mut dyn Read) -> Result<Vec<String>, ServerError> {
+    fn check(&self, _: &Session, facts: &mut DumpFacts, content: &mut dyn Read) -> Result<Vec<String>, ServerError> {
         let (mut ending, mut out) = (Ending::default(), Vec::new());
         let mut buffer = vec![0; BLOCK];
         loop {
