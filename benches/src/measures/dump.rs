@@ -82,10 +82,10 @@ pub(crate) fn measure(bench: &Bench) -> Outcome<Section> {
             "By hand: `docker exec NAME pg_dump|mariadb-dump ... | zstd -3 -T2 -q`, with the options that svckit gives the same \
              program of the container; `synced` has `sync FILE` behind it. svckit compresses at level 3 with two threads too."
                 .to_owned(),
-            "The dump alone: from the start of that program to the end of its stream, counted row by row (MariaDB), hashed before \
-             and after the compression, and synced. The whole backup also finds out what there is, counts every row in the \
-             same snapshot (PostgreSQL), reads the file back, decompresses it, compares both hashes, parses all of it (by pg_restore \
-             in the container, or by the counter), and publishes it."
+            "The dump alone: from the start of that program to the end of its stream, hashed before and after the compression, and \
+             synced. The whole backup also finds out what there is, counts every row in the same snapshot (PostgreSQL), reads \
+             the file back, decompresses it, compares both hashes, parses all of it (by pg_restore in the container, or by a \
+             counter of rows), and publishes it."
                 .to_owned(),
         ],
     };
