@@ -5,14 +5,14 @@ use std::path::PathBuf;
 
 use rusqlite::{Connection, OptionalExtension, Statement};
 
+use super::advice::{Advice, advice};
 use super::config::Rule;
 use super::connection::{For, Opened, blame, quoted};
-use super::references::{Reference, primary_key, references, table_columns, tables};
+use super::enforcement::Enforcement;
+use super::references::{Reference, plan, primary_key, references, table_columns, tables};
 use crate::failure::{Failure, FailureKind};
 use crate::tend::TaskError;
 
-/// Below so many rows a table is looked through about as fast as an index.
-const SMALL: i64 = 1_000;
 /// Chains of foreign keys end somewhere.
 const DEPTH_MAX: usize = 16;
 
@@ -52,15 +52,6 @@ impl Failure for RuleError {
     }
 }
 
-/// Something that works, and could do so much better.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Advice {
-    /// What.
-    pub what: String,
-    /// The statement that would do it. It is for a person to run: svckit changes no schema.
-    pub statement: Option<String>,
-}
-
 /// A rule that fits its database, as SQL.
 #[derive(Debug, Clone)]
 pub struct Checked {
@@ -72,6 +63,7 @@ pub struct Checked {
     pub(super) heartbeat: Option<String>,
     /// For each summary the columns, in the order of its query.
     pub(super) columns: Vec<Vec<String>>,
+    pub(super) enforcement: Enforcement,
     pub(super) schema_version: i64,
     /// What could be better.
     pub advice: Vec<Advice>,
@@ -109,8 +101,7 @@ impl Checked {
     pub(super) fn of(rule: &Rule, opened: &Opened, purpose: For) -> Result<Self, RuleError> {
         let unavailable = |why: String| RuleError::Unavailable { rule: rule.name.clone(), why };
         let schema_version = opened.schema_version().map_err(|error| unavailable(error.to_string()))?;
-        let mut check =
-            Check { rule, db: &opened.connection, findings: Vec::new(), advice: Vec::new(), away: None, purpose };
+        let mut check = Check { rule, db: &opened.connection, findings: Vec::new(), away: None, purpose };
         let checked =
             check.all(schema_version).map_err(|error| unavailable(blame(&error, &rule.database).to_string()))?;
         if let Some(why) = check.away {
@@ -128,7 +119,6 @@ struct Check<'r> {
     rule: &'r Rule,
     db: &'r Connection,
     findings: Vec<String>,
-    advice: Vec<Advice>,
     /// Another database that can't be read now.
     away: Option<String>,
     purpose: For,
@@ -166,7 +156,7 @@ impl Check<'_> {
         if !self.findings.is_empty() {
             return Ok(None);
         }
-        if self.plan(&next_slice)?.iter().any(|step| step.contains("TEMP B-TREE")) {
+        if plan(self.db, &next_slice)?.iter().any(|step| step.contains("TEMP B-TREE")) {
             self.find(format!(
                 "{}.{} has no index in binary order: each look would sort the table",
                 rule.table, rule.key
@@ -189,11 +179,22 @@ impl Check<'_> {
         for (name, query) in &rule.figures {
             self.reads(query, &format!("the figure {name}"), &[":now"]);
         }
-        if self.findings.is_empty() {
-            self.advise(&deletes)?;
+        if !self.findings.is_empty() {
+            return Ok(None);
         }
-        let advice = std::mem::take(&mut self.advice);
-        Ok(Some(Checked { first_slice, next_slice, is_due, deletes, heartbeat, columns, schema_version, advice }))
+        let enforcement = Enforcement::of(self.db, &deletes, rule.heartbeat.as_ref())?;
+        let advice = advice(self.db, &deletes, &enforcement)?;
+        Ok(Some(Checked {
+            first_slice,
+            next_slice,
+            is_due,
+            deletes,
+            heartbeat,
+            columns,
+            enforcement,
+            schema_version,
+            advice,
+        }))
     }
 
     fn has_table(&self, name: &str) -> rusqlite::Result<bool> {
@@ -343,7 +344,7 @@ impl Check<'_> {
             format!("{from} IN (SELECT {sign}{to} FROM {parent} WHERE {condition})")
         };
         let looks_through = |condition: &str| {
-            let plan = self.plan(&format!("SELECT 1 FROM {} WHERE {condition}", quoted(child)));
+            let plan = plan(self.db, &format!("SELECT 1 FROM {} WHERE {condition}", quoted(child)));
             // What can't be planned is told by others.
             plan.is_ok_and(|plan| plan.iter().any(|step| step.starts_with(&format!("SCAN {child}"))))
         };
@@ -372,55 +373,6 @@ impl Check<'_> {
                 }
             }
         }
-    }
-
-    fn plan(&self, sql: &str) -> rusqlite::Result<Vec<String>> {
-        let mut statement = self.db.prepare(&format!("EXPLAIN QUERY PLAN {sql}"))?;
-        // Its parameters stay NULL: the plan does not depend on them.
-        let mut rows = statement.raw_query();
-        let mut steps = Vec::new();
-        while let Some(row) = rows.next()? {
-            steps.push(row.get(3)?);
-        }
-        Ok(steps)
-    }
-
-    /// Tables that would be looked through for each item.
-    fn advise(&mut self, deletes: &[(String, String)]) -> rusqlite::Result<()> {
-        let references = references(self.db)?;
-        let mut wanted: BTreeSet<(String, String)> = BTreeSet::new();
-        for (table, condition) in deletes {
-            if self.scans(table, condition)? {
-                let column = condition.split_whitespace().next().unwrap_or_default().trim_matches(['"', '`', '(']);
-                wanted.insert((table.clone(), column.to_owned()));
-            }
-        }
-        // SQLite itself looks for what refers to a row that goes.
-        let gone = |name: &str| deletes.iter().any(|(table, _)| table.eq_ignore_ascii_case(name));
-        for reference in references.iter().filter(|reference| gone(&reference.parent)) {
-            let (from, _) = &reference.columns[0];
-            if self.scans(&reference.child, &format!("{} = 1", quoted(from)))? {
-                wanted.insert((reference.child.clone(), from.clone()));
-            }
-        }
-        for (table, column) in wanted {
-            let name = quoted(&format!("{table}_{column}_idx"));
-            self.advice.push(Advice {
-                what: format!("{table} has no index on {column}: it is looked through for each item"),
-                statement: Some(format!("CREATE INDEX {name} ON {}({})", quoted(&table), quoted(&column))),
-            });
-        }
-        Ok(())
-    }
-
-    fn scans(&self, table: &str, condition: &str) -> rusqlite::Result<bool> {
-        let rows: i64 = self.db.query_row(
-            &format!("SELECT count(*) FROM (SELECT 1 FROM {} LIMIT {SMALL})", quoted(table)),
-            [],
-            |row| row.get(0),
-        )?;
-        let plan = self.plan(&format!("SELECT 1 FROM {} WHERE {condition}", quoted(table)))?;
-        Ok(rows >= SMALL && plan.iter().any(|step| step.starts_with(&format!("SCAN {table}"))))
     }
 }
 

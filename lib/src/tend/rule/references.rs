@@ -14,7 +14,9 @@ pub(super) struct Reference {
 
 /// The tables, by name.
 pub(super) fn tables(db: &Connection) -> rusqlite::Result<Vec<String>> {
-    let query = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY name";
+    // `_` alone would stand for any character, and leave out a table called sqlites.
+    let query =
+        "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite!_%' ESCAPE '!' ORDER BY name";
     db.prepare(query)?.query_map([], |row| row.get(0))?.collect()
 }
 
@@ -55,4 +57,15 @@ pub(super) fn references(db: &Connection) -> rusqlite::Result<Vec<Reference>> {
         }
     }
     Ok(references)
+}
+
+/// The steps of a query's plan. Its parameters stay NULL: the plan does not depend on them.
+pub(super) fn plan(db: &Connection, sql: &str) -> rusqlite::Result<Vec<String>> {
+    let mut statement = db.prepare(&format!("EXPLAIN QUERY PLAN {sql}"))?;
+    let mut rows = statement.raw_query();
+    let mut steps = Vec::new();
+    while let Some(row) = rows.next()? {
+        steps.push(row.get(3)?);
+    }
+    Ok(steps)
 }

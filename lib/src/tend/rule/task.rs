@@ -4,20 +4,17 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use rusqlite::types::Value;
-use rusqlite::{Connection, Statement, Transaction, TransactionBehavior};
 
 use super::check::{Checked, RuleError};
 use super::clients::Clients;
 use super::config::Rule;
 use super::connection::{Bound, For, Opened, blame, quoted};
+use super::item::{SLICE, When, begin, key_of, remove, run};
 use super::key::Key;
-use super::outbox::{Made, Outbox};
+use super::outbox::Outbox;
 use super::violations::Violations;
 use crate::tend::{Control, Task, TaskError, Unit};
 
-/// Rows of one look: short enough that a writer beside us hardly waits for its end.
-const SLICE: usize = 2_000;
 /// Who has to wait longer than this for the turn to write is not alone.
 const CROWDED: Duration = Duration::from_millis(5);
 /// The longest pause that is made for others, beyond the usual one.
@@ -40,13 +37,6 @@ pub struct RuleTask {
     connected_since: Result<i64, TaskError>,
     /// The last look for violated foreign keys.
     looked: Option<Instant>,
-}
-
-/// The times that a statement may name, in seconds since 1970.
-#[derive(Debug, Clone, Copy)]
-struct When {
-    now: i64,
-    connected_since: i64,
 }
 
 impl RuleTask {
@@ -182,6 +172,12 @@ impl RuleTask {
                 RuleError::Unavailable { .. } => TaskError::Unavailable(error.to_string()),
                 RuleError::Unfit { .. } => TaskError::Broken(error.to_string()),
             })?;
+            if self.purpose == For::Writing
+                && let Err(error) = checked.enforcement.begin(&opened.connection)
+            {
+                let rule = &self.rule.name;
+                tracing::warn!(rule, %error, "SQLite goes on to enforce foreign keys, which may take long");
+            }
             self.opened = Some((opened, checked));
         }
         match &mut self.opened {
@@ -224,10 +220,7 @@ impl RuleTask {
         // Opened before others have to wait for us.
         let mut outbox = (!rule.summaries.is_empty()).then(|| Outbox::open(&state, &rule.name)).transpose()?;
         let asked = Instant::now();
-        let mut transaction = opened
-            .connection
-            .transaction_with_behavior(TransactionBehavior::Immediate)
-            .map_err(|error| of_database(&error))?;
+        let mut transaction = begin(opened, &checked, &rule.database).map_err(not_of_an_item)?;
         if asked.elapsed() > CROWDED {
             unit.control().ask_for_pause((asked.elapsed() * 4).min(PAUSE_MAX));
         }
@@ -340,84 +333,6 @@ impl Task for RuleTask {
         }
         result
     }
-}
-
-/// Removes an item with all that belongs to it, in a savepoint: all of it or nothing. The answer is its summaries; `None`
-/// where the service has used it since, or removed it.
-fn remove(
-    rule: &Rule,
-    checked: &Checked,
-    transaction: &mut Transaction<'_>,
-    item: &str,
-    when: When,
-) -> Result<Option<Vec<Made>>, TaskError> {
-    let wrong = |error: rusqlite::Error| blame(&error, &rule.database);
-    let key = key_of(item)?;
-    let savepoint = transaction.savepoint().map_err(wrong)?;
-    let due = run(&savepoint, &checked.is_due, when, Some(&key), |statement| {
-        statement.raw_query().next().map(|row| row.is_some())
-    });
-    if !due.map_err(wrong)? {
-        return Ok(None);
-    }
-    let mut made = Vec::new();
-    for (number, (summary, columns)) in rule.summaries.iter().zip(&checked.columns).enumerate() {
-        let rows = run(&savepoint, &summary.select, when, Some(&key), |statement| {
-            let mut rows = statement.raw_query();
-            let mut all: Vec<Vec<Value>> = Vec::new();
-            while let Some(row) = rows.next()? {
-                all.push((0..columns.len()).map(|column| row.get(column)).collect::<rusqlite::Result<_>>()?);
-            }
-            Ok(all)
-        });
-        for row in rows.map_err(wrong)? {
-            let lacks = |required: &&String| {
-                columns.iter().position(|column| column == *required).is_some_and(|at| row[at] == Value::Null)
-            };
-            if let Some(required) = summary.required.iter().find(lacks) {
-                return Err(TaskError::Item(format!(
-                    "it can't be summed up for {}: it has no {required}",
-                    summary.table
-                )));
-            }
-            made.push(Made { item: item.to_owned(), summary: number, columns: columns.clone(), row });
-        }
-    }
-    let mut last = 0;
-    for (table, condition) in &checked.deletes {
-        let sql = format!("DELETE FROM {} WHERE {condition}", quoted(table));
-        last = run(&savepoint, &sql, when, Some(&key), |statement| statement.raw_execute()).map_err(wrong)?;
-    }
-    if last != 1 {
-        return Err(TaskError::Item(format!("{last} rows of {} would have gone, not one", rule.table)));
-    }
-    savepoint.commit().map_err(wrong)?;
-    Ok(Some(made))
-}
-
-/// Prepares a statement and binds those of our parameters that it has.
-fn run<T>(
-    connection: &Connection,
-    sql: &str,
-    when: When,
-    key: Option<&Key>,
-    with: impl FnOnce(&mut Statement<'_>) -> rusqlite::Result<T>,
-) -> rusqlite::Result<T> {
-    let mut statement = connection.prepare_cached(sql)?;
-    let limit = i64::try_from(SLICE).unwrap_or(i64::MAX);
-    let integers = [(":now", when.now), (":connected_since", when.connected_since), (":limit", limit)];
-    let numbers = integers.map(|(name, number)| (name, Value::Integer(number)));
-    let keys = key.into_iter().flat_map(|key| [(":key", key.value().clone()), (":after", key.value().clone())]);
-    for (name, value) in numbers.into_iter().chain(keys) {
-        if let Some(index) = statement.parameter_index(name)? {
-            statement.raw_bind_parameter(index, value)?;
-        }
-    }
-    with(&mut statement)
-}
-
-fn key_of(item: &str) -> Result<Key, TaskError> {
-    Key::parse(item).ok_or_else(|| TaskError::Item(format!("{item:?} is no key")))
 }
 
 /// What happens outside of any item is no item's fault.

@@ -1,5 +1,6 @@
 //! Rules on real databases, with a service beside them.
 
+mod enforcement;
 mod fits;
 mod pruned;
 mod violations;
