@@ -32,6 +32,7 @@ const PLAIN: &[Story] = &[
 /// They need the mailbox server, munin-node and promtool.
 const SERVERS: &[Story] = &[
     ("what the mailbox server's own loop leaves is pruned, but for the one that nobody can sum up", server::main_job),
+    ("the same where svc-tend enforces the foreign keys", server::main_job_with_indices),
     ("random clients lose nothing while passes and the server are killed at random moments", random::random_clients),
     ("munin-node and promtool take the figures as they are", monitoring::taken),
 ];

@@ -99,9 +99,22 @@ fn claimed_by_two(port: u16) {
 }
 
 pub(crate) fn main_job() {
+    prunes("");
+}
+
+/// With them it is svc-tend that enforces the foreign keys.
+pub(crate) fn main_job_with_indices() {
+    prunes(
+        "CREATE INDEX nameplates_of ON nameplates(mailbox_id); CREATE INDEX nameplate_sides_of ON nameplate_sides(nameplates_id);
+         CREATE INDEX mailbox_sides_of ON mailbox_sides(mailbox_id); CREATE INDEX messages_of ON messages(mailbox_id);",
+    );
+}
+
+fn prunes(indices: &str) {
     let place = Place::new();
     let port = place.port;
     let server = place.serve();
+    place.channel().execute_batch(indices).unwrap();
     for number in 0..30 {
         let mut client = Client::connect(port, &format!("c-{number:02}"), "side");
         client.say(&json!({"type": "open", "mailbox": format!("c{number}")}));
