@@ -74,6 +74,10 @@ fn whatever_is_more_than_a_question_leaves_it_to_sqlite() {
         ),
         ("ALTER TABLE nameplate_sides ADD COLUMN x REFERENCES nowhere(id)".to_owned(), "does not fit"),
         ("ALTER TABLE messages ADD COLUMN x REFERENCES nameplates(name)".to_owned(), "does not fit"),
+        (
+            "ALTER TABLE messages ADD COLUMN x REFERENCES nameplates(nobody); CREATE INDEX x ON messages(x)".to_owned(),
+            "does not fit",
+        ),
         ("DROP TABLE messages; CREATE VIRTUAL TABLE messages USING fts5(mailbox_id)".to_owned(), "not an ordinary one"),
         (
             "CREATE UNIQUE INDEX u ON nameplates(id, name);
