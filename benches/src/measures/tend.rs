@@ -70,7 +70,7 @@ const PATIENCE_LARGE: Duration = Duration::from_secs(120);
 /// What scripts do when their time is over: they tell how far they came, in what they would have committed.
 const FAR: &str = "
 except KeyboardInterrupt:
-    print(*(db.execute(f'SELECT count(*) FROM {table}').fetchone()[0] for table in ('nameplates', 'mailboxes')))
+    print(*(len(db.execute(f'SELECT 1 FROM {table}').fetchall()) for table in ('nameplates', 'mailboxes')))
 ";
 
 /// The server's own code, without the server around it.
