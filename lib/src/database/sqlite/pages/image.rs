@@ -130,6 +130,22 @@ impl Image {
         }
     }
 
+    /// Reads pages that lie behind each other at once; `false` where they do not, since one of them is in the log, or is none.
+    ///
+    /// # Errors
+    /// When they can't be read. Which of them, and why, [`Self::read`] tells.
+    pub(super) fn read_run(&self, first: u32, pages: u32, into: &mut Vec<u8>) -> std::io::Result<bool> {
+        let size = self.layout.page_size;
+        let last = first.saturating_add(pages).saturating_sub(1);
+        let elsewhere = |page| self.overlay.find(page, size).is_some();
+        if first == 0 || last > self.layout.page_count || (first..=last).any(elsewhere) {
+            return Ok(false);
+        }
+        into.resize(pages as usize * size, 0);
+        self.db.file().read_exact_at(into, u64::from(first - 1) * size as u64)?;
+        Ok(true)
+    }
+
     /// Tells the kernel which pages are read next. Best effort: where it does not listen, it is only slower.
     pub(super) fn will_read(&self, first: u32, pages: u32) {
         let size = self.layout.page_size as u64;

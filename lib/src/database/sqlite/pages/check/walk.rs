@@ -9,6 +9,7 @@ use super::super::record::Field;
 use super::super::space::{Misfit, Space};
 use super::super::tree::DEPTH_MAX;
 use super::Check;
+use super::ahead::{Block, followers};
 use super::plan::Tree;
 use super::queue::{Bounds, Task};
 use super::report::{Finding, FindingKind, Loss, Rowids};
@@ -38,6 +39,9 @@ pub(super) struct Worker<'a> {
     pub(super) map: (u32, Vec<u8>),
     /// Above 0 while pages come from the disk.
     pub(super) cold: u32,
+    pub(super) block: Block,
+    /// How many of the pages behind the next one are visited right after it.
+    pub(super) followers: u32,
     on_page: usize,
 }
 
@@ -72,6 +76,8 @@ impl<'a> Worker<'a> {
             chain: Vec::new(),
             map: (0, Vec::new()),
             cold: 1,
+            block: Block::default(),
+            followers: 0,
             on_page: 0,
         }
     }
@@ -81,6 +87,7 @@ impl<'a> Worker<'a> {
             return;
         };
         let here = Here { index: task.tree, tree, page: task.page };
+        self.followers = 0;
         // The end is noticed by whoever asked for it.
         let _ended = self.visit(here, task.parent, task.depth, &task.bounds);
     }
@@ -203,12 +210,14 @@ impl<'a> Worker<'a> {
             return ControlFlow::Continue(());
         }
         self.announce(children.iter().map(|child| child.page));
-        for child in children {
+        let followers = followers(&children);
+        for (child, followers) in children.into_iter().zip(followers) {
             if self.check.queue.is_hungry() {
                 let Child { page, bounds } = child;
                 self.check.queue.push(Task { tree: here.index, page, parent: here.page, depth: depth + 1, bounds });
             } else {
                 let there = Here { page: child.page, ..here };
+                self.followers = followers;
                 self.visit(there, here.page, depth + 1, &child.bounds)?;
             }
         }
