@@ -7,6 +7,9 @@ use svckit_testbed::command::{run, sh, signal, start};
 
 use crate::bed::{Bed, QUICK, until};
 
+/// One message a second, for a minute.
+const TOLD_MAX: usize = 60;
+
 /// Under the eyes of a notify socket (sd_notify(3)), with a writer beside it.
 pub(crate) fn runs() {
     let bed = Bed::new();
@@ -41,11 +44,13 @@ pub(crate) fn runs() {
     until("the next passes prune too", || bed.count("notes") == 0);
     until("each was summed up", || bed.usage("SELECT count(*) FROM gone") == 550);
     assert!(std::fs::read_to_string(bed.path("svc.prom")).unwrap().contains("svc_tend_passes_total"));
+    // On a busy machine a pass may be under way each time that systemd is told.
+    let mut told = std::iter::repeat_with(|| hears.recv_timeout(QUICK).unwrap()).take(TOLD_MAX);
+    assert!(told.any(|one| one.contains("STATUS=notes: next at")));
     assert!(signal(daemon.pid(), Signal::TERM));
     let ended = daemon.finish(QUICK).expect(0);
     listener.join().unwrap();
     let said: Vec<String> = hears.iter().collect();
-    assert!(said.iter().any(|one| one.contains("STATUS=notes: next at")), "{said:?}");
     assert!(said.last().is_some_and(|last| last.contains("STOPPING=1")), "{said:?}");
     assert_eq!(bed.usage("SELECT count(*) - count(DISTINCT note) FROM gone"), 0, "{ended:?}");
     bed.run(&["status"]).expect(0);
