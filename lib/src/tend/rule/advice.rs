@@ -6,7 +6,7 @@ use rusqlite::Connection;
 
 use super::connection::quoted;
 use super::enforcement::Enforcement;
-use super::references::{plan, references};
+use super::references::{Reference, plan};
 
 /// Below so many rows a table is looked through about as fast as an index.
 const SMALL: i64 = 1_000;
@@ -24,6 +24,7 @@ pub struct Advice {
 pub(super) fn advice(
     db: &Connection,
     deletes: &[(String, String)],
+    references: &[Reference],
     enforcement: &Enforcement,
 ) -> rusqlite::Result<Vec<Advice>> {
     let mut wanted: BTreeSet<(String, String)> = BTreeSet::new();
@@ -34,8 +35,7 @@ pub(super) fn advice(
         }
     }
     // Whoever enforces foreign keys looks for what refers to a row that goes.
-    let gone = |name: &str| deletes.iter().any(|(table, _)| table.eq_ignore_ascii_case(name));
-    for reference in references(db)?.iter().filter(|reference| gone(&reference.parent)) {
+    for reference in references.iter().filter(|reference| reference.is_to_what_goes(deletes)) {
         let (from, _) = &reference.columns[0];
         if scans(db, &reference.child, &format!("{} = 1", quoted(from)))? {
             wanted.insert((reference.child.clone(), from.clone()));

@@ -182,8 +182,9 @@ impl Check<'_> {
         if !self.findings.is_empty() {
             return Ok(None);
         }
-        let enforcement = Enforcement::of(self.db, &deletes, rule.heartbeat.as_ref())?;
-        let advice = advice(self.db, &deletes, &enforcement)?;
+        let references = references(self.db)?;
+        let enforcement = Enforcement::of(self.db, &deletes, &references, rule.heartbeat.as_ref())?;
+        let advice = advice(self.db, &deletes, &references, &enforcement)?;
         Ok(Some(Checked {
             first_slice,
             next_slice,

@@ -17,7 +17,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::config::Heartbeat;
 use super::connection::quoted;
-use super::references::{Reference, plan, primary_key, references};
+use super::references::{Reference, plan, primary_key};
 
 /// Who it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,12 +36,11 @@ impl Enforcement {
     pub(super) fn of(
         db: &Connection,
         deletes: &[(String, String)],
+        references: &[Reference],
         heartbeat: Option<&Heartbeat>,
     ) -> rusqlite::Result<Self> {
-        let references = references(db)?;
-        let gone = |name: &str| deletes.iter().any(|(table, _)| table.eq_ignore_ascii_case(name));
         let (mut questions, mut slow, mut why) = (Vec::new(), Vec::new(), None);
-        for reference in references.iter().filter(|reference| gone(&reference.parent)) {
+        for reference in references.iter().filter(|reference| reference.is_to_what_goes(deletes)) {
             let [(from, to)] = &reference.columns[..] else {
                 why = Some("a foreign key has several columns");
                 continue;
@@ -65,7 +64,7 @@ impl Enforcement {
         if slow.is_empty() {
             return Ok(Self::Sqlite { slow });
         }
-        why = why.or(is_more_than_deletes(db, deletes, heartbeat, &references)?);
+        why = why.or(is_more_than_deletes(db, deletes, heartbeat, references)?);
         if let Some(why) = why {
             let told = |(child, what)| (child, format!("{what}; svc-tend can't help, since {why}"));
             return Ok(Self::Sqlite { slow: slow.into_iter().map(told).collect() });

@@ -12,6 +12,13 @@ pub(super) struct Reference {
     pub(super) on_delete: String,
 }
 
+impl Reference {
+    /// Whether it refers to rows of a table that one of the deletes, each with its condition, takes some from.
+    pub(super) fn is_to_what_goes(&self, deletes: &[(String, String)]) -> bool {
+        deletes.iter().any(|(table, _)| table.eq_ignore_ascii_case(&self.parent))
+    }
+}
+
 /// The tables, by name.
 pub(super) fn tables(db: &Connection) -> rusqlite::Result<Vec<String>> {
     // `_` alone would stand for any character, and leave out a table called sqlites.
