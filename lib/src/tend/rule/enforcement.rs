@@ -151,11 +151,20 @@ impl Question<'_> {
         format!("SELECT 1 FROM main.{parent} p CROSS JOIN main.{child} c WHERE p.{} = {old} AND {condition}", self.to)
     }
 
+    /// What `ON DELETE RESTRICT` asks as well: by the type of what refers, since a bare `old.` has none (fkActionTrigger in
+    /// SQLite's source). So the text `Inf` refers to the number that is written so and that no text is converted to. Of a
+    /// column without a type it is a part of what is asked anyway.
+    fn restricts(&self) -> Option<String> {
+        let Self { from, to, reference } = self;
+        let child = quoted(&reference.child);
+        (reference.on_delete == "RESTRICT").then(|| format!("SELECT 1 FROM main.{child} c WHERE old.{to} = c.{from}"))
+    }
+
     fn trigger(&self, number: usize, in_parts: bool) -> String {
         let conditions = if in_parts { self.parts().to_vec() } else { vec![self.whole()] };
         let old = format!("old.{}", self.to);
-        let asked: Vec<String> =
-            conditions.iter().map(|condition| format!("EXISTS ({})", self.select(&old, condition))).collect();
+        let selects = conditions.iter().map(|condition| self.select(&old, condition)).chain(self.restricts());
+        let asked: Vec<String> = selects.map(|select| format!("EXISTS ({select})")).collect();
         format!(
             "CREATE TEMP TRIGGER svc_tend_{number} BEFORE DELETE ON main.{} WHEN {} \
              BEGIN SELECT RAISE(ABORT, 'FOREIGN KEY constraint failed'); END",

@@ -231,7 +231,7 @@ struct Case {
     children: Vec<(&'static str, bool, bool)>,
 }
 
-const VALUES: [&str; 22] = [
+const VALUES: [&str; 27] = [
     "NULL",
     "1",
     "2",
@@ -254,6 +254,11 @@ const VALUES: [&str; 22] = [
     "x'31'",
     "x''",
     "'9e999'",
+    "-9e999",
+    "'Inf'",
+    "0.30000000000000004",
+    "'0.3'",
+    "1e300",
 ];
 
 fn case() -> impl Strategy<Value = Case> {
@@ -356,6 +361,26 @@ fn seen(case: &Case, ours: bool) -> Seen {
     let name = path.display().to_string();
     let failing = state.failing().map(|one| (one.item.clone(), one.reason.replace(&name, ""))).collect();
     (rows, after, (report.done, report.failed, report.end), failing)
+}
+
+/// A number and a text that are equal only as texts: RESTRICT goes by the type of what refers.
+#[test]
+fn what_restrict_keeps_by_the_type_of_what_refers_stays() {
+    for (number, text) in [("9e999", "'Inf'"), ("9e999", "9e999"), ("-9e999", "'-Inf'")] {
+        let case = |action| Case {
+            parent: "(\"i d\" NUMERIC COLLATE NOCASE UNIQUE, item)",
+            child: "COLLATE NOCASE",
+            other: "TEXT",
+            descending: false,
+            action,
+            parents: vec![(number, 0)],
+            children: vec![(text, false, false)],
+        };
+        for (action, kept) in [("ON DELETE NO ACTION", 0), ("ON DELETE RESTRICT", 1)] {
+            let (ours, sqlites) = (seen(&case(action), true), seen(&case(action), false));
+            assert_eq!((&ours, ours.2.1), (&sqlites, kept), "{number} {text} {action}");
+        }
+    }
 }
 
 #[test]
