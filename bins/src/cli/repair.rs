@@ -203,7 +203,7 @@ pub struct CheckArgs {
     /// How many threads read [default: one per core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub threads: Option<u16>,
-    /// How long writers in a rollback mode may be kept waiting
-    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "2s")]
+    /// How long writers in a rollback mode may be kept waiting, where they write all the time
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "50ms")]
     pub hold_max: Duration,
 }

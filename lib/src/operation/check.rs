@@ -3,13 +3,13 @@
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::Serialize;
 
 use super::common::{real_path, refused};
 use super::error::{During, OperationError};
-use crate::database::sqlite::pages::{self, CheckOptions, Consistency, View};
+use crate::database::sqlite::pages::{self, CheckOptions, Consistency};
 use crate::database::sqlite::{DeepReport, SqliteError, deep};
 use crate::failure::{Failure, FailureKind};
 use crate::name::BackupId;
@@ -29,7 +29,7 @@ pub struct CheckRequest {
     pub scratch: PathBuf,
     /// Threads; `None` for one per core.
     pub threads: Option<usize>,
-    /// How long writers in a rollback mode may be kept waiting, and how long locks of others are waited for.
+    /// How long writers in a rollback mode may be kept waiting, where they leave no other way.
     pub hold_max: Duration,
 }
 
@@ -64,7 +64,7 @@ pub struct CheckReport {
 ///     deep: false,
 ///     scratch: "/var/tmp".into(),
 ///     threads: None,
-///     hold_max: std::time::Duration::from_secs(2),
+///     hold_max: std::time::Duration::from_millis(50),
 /// })?;
 /// assert!(!report.damaged, "{:?}", report.pages.findings);
 /// # Ok(())
@@ -114,7 +114,8 @@ fn seen(what: &str, error: SqliteError) -> OperationError {
         }
         _ => return OperationError::Part { what: what.to_owned(), cause: Box::new(error) },
     };
-    let hint = "try again when less is written, stop the service first (svc-ctl stop), or check a backup of it";
+    let hint = "try again when less is written, allow a longer wait (check --hold-max), stop the service first (svc-ctl stop), or \
+        check a backup of it";
     OperationError::Refused { what: what.to_owned(), reason, kind: error.kind(), hint: Some(hint.to_owned()) }
 }
 
@@ -126,24 +127,16 @@ pub(super) fn copy_of(
     hold_max: Duration,
     what: &str,
 ) -> Result<(), OperationError> {
-    let mut hold = false;
-    loop {
-        context.observer.step("copying it as of one instant");
-        let began = Instant::now();
-        let view = View::open(database, hold, hold_max, &context.cancel).map_err(|e| seen(what, e))?;
-        view.write_copy(copy, &context.cancel, context.observer.as_ref()).during(what)?;
-        if view.still_holds(hold_max, &context.cancel).during(what)? {
-            return Ok(());
+    context.observer.step("copying it as of one instant");
+    let copied = pages::at_one_instant(database, false, hold_max, &context.cancel, &mut |view| {
+        // Of an attempt that somebody wrote into.
+        match std::fs::remove_file(copy) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            other => other.at("remove", copy)?,
         }
-        let took = began.elapsed();
-        if hold || took > hold_max {
-            let error = SqliteError::HoldTooLong { path: database.to_owned(), estimate: took, hold_max };
-            return Err(seen(what, error));
-        }
-        // Somebody wrote: once more, with the writers waiting, where that is possible at all.
-        hold = view.consistency() == Consistency::Compared;
-        std::fs::remove_file(copy).at("remove", copy).during(what)?;
-    }
+        view.write_copy(copy, &context.cancel, context.observer.as_ref())
+    });
+    copied.map(drop).map_err(|error| seen(what, error))
 }
 
 /// What to type next.

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | open in WAL mode | the log up to its last commit, under the locks of a reader ([`super::super::live`]) | no checkpoint while it lasts |
 //! | open in a rollback mode | the file without a lock, compared at the end; or under SHARED | nothing; or writers wait |
-//! | open, with a hot journal | the file with the journal's pages, under SHARED | nobody rolls back while it lasts |
+//! | the same, with a hot journal | the file with the journal's pages, in the same ways | nothing; or nobody rolls back |
 //! | not open | the file with what its log or its journal has, compared at the end | nothing |
 //! | a copy of our own | the same, without a lock and without a comparison | - |
 //!
@@ -29,6 +29,9 @@ use super::wal::{self, WalScan};
 use crate::progress::Cancel;
 use crate::sqlite_locks::{Access, DB_SHARED, LockFile, lock_together, side_file};
 use crate::world::disk::AtPath;
+
+/// What takes no longer is done to its end, and tells how long that is.
+const WHOLE_BELOW: Duration = Duration::from_millis(100);
 
 /// How it was made sure that a view is of one instant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -70,6 +73,9 @@ pub struct View {
     stamps: [Option<Stamp>; 3],
     counter: u32,
     racy: bool,
+    began: Instant,
+    /// When those that wait for us must not wait any longer.
+    deadline: Option<Instant>,
 }
 
 /// What of the log is wanted.
@@ -83,8 +89,8 @@ pub(super) enum Log {
 /// Whose the files are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Whose {
-    /// A service's; whether its writers wait until the view is dropped.
-    Service { hold: bool },
+    /// A service's; how long its writers may be made to wait, where they are to.
+    Service { hold: Option<Duration> },
     /// Ours alone.
     Own,
 }
@@ -92,13 +98,14 @@ pub(super) enum Whose {
 impl View {
     /// Opens a database that may be damaged, and may be in use.
     ///
-    /// `hold`: in a rollback mode, whether writers wait until the view is dropped; without it,
-    /// [`View::still_holds`] says at the end whether anybody wrote. `wait_max`: for locks of others.
+    /// `hold`: in a rollback mode, have writers wait until the view is dropped, and for how long that may be
+    /// ([`View::has_lapsed`]); without it, [`View::still_holds`] says at the end whether anybody wrote. `wait_max`: for locks
+    /// of others.
     ///
     /// # Errors
     /// [`SqliteError::InFlight`] and [`SqliteError::Locks`] where no consistent view can be had; that it is no
     /// database at all; what the files refuse.
-    pub fn open(path: &Path, hold: bool, wait_max: Duration, cancel: &Cancel) -> Result<Self, SqliteError> {
+    pub fn open(path: &Path, hold: Option<Duration>, wait_max: Duration, cancel: &Cancel) -> Result<Self, SqliteError> {
         Self::open_with(path, Whose::Service { hold }, wait_max, Log::Use, cancel)
     }
 
@@ -133,6 +140,7 @@ impl View {
         let mut logs = Logs::default();
         let mut how = Consistency::Quiet;
         let mut pages = None;
+        let mut deadline = None;
         if let Usage::Wal(shm) = &member.usage {
             member.pin(shm, until, cancel)?;
             let mark = member.mark(shm, until, cancel)?;
@@ -151,7 +159,10 @@ impl View {
         match &member.usage {
             Usage::Wal(_) => {}
             _ if own => how = Consistency::Own,
-            Usage::Rollback if logs.hot || whose == (Whose::Service { hold: true }) => how = Consistency::ReadLock,
+            Usage::Rollback if let Whose::Service { hold: Some(hold) } = whose => {
+                deadline = Some(Instant::now() + hold);
+                how = Consistency::ReadLock;
+            }
             usage => {
                 member.db.unlock(DB_SHARED)?;
                 if matches!(usage, Usage::Rollback) {
@@ -178,7 +189,7 @@ impl View {
             let reason = "neither its first bytes nor any of its pages are those of one".to_owned();
             return Err(SqliteError::NotSqlite { path: path.to_owned(), reason });
         }
-        Ok(Self { image, member, logs, how, stamps, counter, racy })
+        Ok(Self { image, member, logs, how, stamps, counter, racy, began: Instant::now(), deadline })
     }
 
     /// The pages.
@@ -191,6 +202,25 @@ impl View {
     #[must_use]
     pub fn consistency(&self) -> Consistency {
         self.how
+    }
+
+    /// Whether others wait for us.
+    pub(super) fn keeps_waiting(&self) -> bool {
+        self.deadline.is_some()
+    }
+
+    /// Whether work on the view may end early: those that wait for us have waited for long enough, or somebody wrote, so
+    /// that [`View::still_holds`] will say no. It costs a system call at most.
+    #[must_use]
+    pub fn has_lapsed(&self) -> bool {
+        match self.how {
+            Consistency::ReadLock => self.deadline.is_some_and(|deadline| Instant::now() > deadline),
+            Consistency::Compared | Consistency::Quiet => {
+                self.began.elapsed() > WHOLE_BELOW
+                    && Stamp::of(self.member.db.file()).is_ok_and(|now| !same_content(Some(now), self.stamps[0]))
+            }
+            Consistency::ReadMark | Consistency::Own => false,
+        }
     }
 
     /// Whether everything that was read up to now was of one instant. To be asked at the end.

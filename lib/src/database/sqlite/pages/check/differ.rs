@@ -45,7 +45,7 @@ impl Check<'_> {
         sum: &IndexSum,
     ) -> Option<Differences> {
         // Writers wait for us, or the table has no rowids.
-        if self.deadline.is_some() || table.by_rowid != Some(true) {
+        if self.view.keeps_waiting() || table.by_rowid != Some(true) {
             return None;
         }
         let mut buckets = vec![0_u64; BUCKETS];
@@ -93,7 +93,7 @@ impl Check<'_> {
     /// up to [`TOLD_MAX`]. `None` where it can't be told. A few may be missed in tables of many millions of rows.
     pub(super) fn without_rows(&self, table: &Tree, plan: &RowPlan, index: &Tree, sum: &IndexSum) -> Option<Vec<i64>> {
         let damaged = self.findings.pages_of(&index.name)?;
-        if self.deadline.is_some() || table.by_rowid != Some(true) {
+        if self.view.keeps_waiting() || table.by_rowid != Some(true) {
             return None;
         }
         let mut known = Known::new(table.entries.load(Ordering::Relaxed));

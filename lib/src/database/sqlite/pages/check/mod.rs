@@ -29,7 +29,7 @@ mod walk;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 pub(in super::super) use entries::{entry_of, index_entries};
 pub use report::{Finding, FindingKind, Loss, NotChecked, PageUses, Report, Rowids, TreeReport, WalReport};
@@ -38,10 +38,15 @@ pub(super) use sums::{RowSums, of_entry};
 use super::super::error::SqliteError;
 use super::claims::Claims;
 use super::image::Image;
+use super::instant::{LOCKS_WAIT_MAX, Seen, at_one_instant};
 use super::schema::Schema;
 use super::tree::Met;
 use super::view::{Consistency, Log, View, Whose};
 use crate::progress::{Cancel, Observer};
+
+/// What a reader of the database might keep writers waiting as well: a transaction that is refused for as long needs no
+/// more than the usual patience.
+const HOLD_MAX: Duration = Duration::from_millis(50);
 
 /// How a check is made.
 #[derive(Debug, Clone, Copy)]
@@ -54,18 +59,16 @@ pub struct CheckOptions {
     pub ranges_max: usize,
     /// The files are a copy that nobody else knows: no lock is taken and nothing is waited for.
     pub own: bool,
-    /// How long writers in a rollback mode may be kept waiting, and how long locks of others are waited for.
+    /// How long writers in a rollback mode may be kept waiting, where they leave no other way.
     pub hold_max: Duration,
 }
 
 impl Default for CheckOptions {
     fn default() -> Self {
-        Self { threads: None, findings_max: 1000, ranges_max: 1000, own: false, hold_max: Duration::from_secs(2) }
+        Self { threads: None, findings_max: 1000, ranges_max: 1000, own: false, hold_max: HOLD_MAX }
     }
 }
 
-/// How often a check that somebody wrote into is begun anew.
-const ATTEMPTS_MAX: usize = 3;
 const THREADS_MAX: usize = 64;
 /// Between two words to the observer, in pages.
 const PROGRESS_GRAIN: u64 = 1024;
@@ -89,41 +92,24 @@ pub fn check(
     cancel: &Cancel,
     observer: &dyn Observer,
 ) -> Result<Report, SqliteError> {
-    let mut hold = false;
-    for attempt in 1..=ATTEMPTS_MAX {
-        let began = Instant::now();
-        let whose = if options.own { Whose::Own } else { Whose::Service { hold } };
-        let view = match View::open_with(path, whose, options.hold_max, Log::Use, cancel) {
-            // It may be about to be opened, closed or replaced.
-            Err(SqliteError::InFlight { .. }) if attempt < ATTEMPTS_MAX => continue,
-            other => other?,
-        };
-        let mut report = check_view(path, &view, options, cancel, observer)?;
-        if !view.still_holds(options.hold_max, cancel)? {
-            // This one measured how long writers would have to wait.
-            if began.elapsed() > options.hold_max && view.consistency() == Consistency::Compared {
-                return Err(too_long(path, began.elapsed(), options));
-            }
-            hold = true;
-            continue;
+    let (mut report, consistency) = at_one_instant(path, options.own, options.hold_max, cancel, &mut |view| {
+        check_view(path, view, options, cancel, observer)
+    })?;
+    let nobody = matches!(consistency, Consistency::Quiet | Consistency::Own);
+    let takes_log = nobody && report.wal.as_ref().is_some_and(|w| w.frames > 0);
+    if takes_log && report.findings.iter().any(|finding| finding.kind < FindingKind::WalHeader) {
+        observer.step("checking without the log");
+        let whose = if options.own { Whose::Own } else { Whose::Service { hold: None } };
+        let alone = View::open_with(path, whose, LOCKS_WAIT_MAX, Log::Ignore, cancel)?;
+        if let Seen::All(without) = check_view(path, &alone, options, cancel, observer)?
+            && !without.findings.iter().any(|finding| finding.kind < FindingKind::WalHeader)
+        {
+            let what =
+                "the database is whole without its -wal, and damaged with it: the -wal is of another state of it";
+            report.add(Finding::new(FindingKind::WalForeign, Loss::Commits, what));
         }
-        let nobody = matches!(view.consistency(), Consistency::Quiet | Consistency::Own);
-        let takes_log = nobody && report.wal.as_ref().is_some_and(|w| w.frames > 0);
-        drop(view);
-        if takes_log && report.findings.iter().any(|finding| finding.kind < FindingKind::WalHeader) {
-            observer.step("checking without the log");
-            let alone = View::open_with(path, whose, options.hold_max, Log::Ignore, cancel)?;
-            let without = check_view(path, &alone, options, cancel, observer)?;
-            if !without.findings.iter().any(|finding| finding.kind < FindingKind::WalHeader) {
-                let what =
-                    "the database is whole without its -wal, and damaged with it: the -wal is of another state of it";
-                report.add(Finding::new(FindingKind::WalForeign, Loss::Commits, what));
-            }
-        }
-        return Ok(report);
     }
-    let reason = format!("it was written during each of {ATTEMPTS_MAX} checks");
-    Err(SqliteError::InFlight { path: path.to_owned(), reason })
+    Ok(report)
 }
 
 /// The sum over the entries of an index, whatever their order: two indices with the same have the same entries. `None`
@@ -167,10 +153,6 @@ fn entry_hash(met: &Met<'_>) -> Option<(u32, usize, u64)> {
     Some((*page, values.len(), hash))
 }
 
-fn too_long(path: &Path, estimate: Duration, options: &CheckOptions) -> SqliteError {
-    SqliteError::HoldTooLong { path: path.to_owned(), estimate, hold_max: options.hold_max }
-}
-
 /// Checks what a view shows.
 fn check_view(
     path: &Path,
@@ -178,7 +160,7 @@ fn check_view(
     options: &CheckOptions,
     cancel: &Cancel,
     observer: &dyn Observer,
-) -> Result<Report, SqliteError> {
+) -> Result<Seen<Report>, SqliteError> {
     let image = view.image();
     let layout = image.layout();
     let findings = report::Findings::new(options.findings_max);
@@ -218,8 +200,8 @@ fn check_view(
         cancel,
         observer,
         done: AtomicU64::new(0),
-        deadline: (view.consistency() == Consistency::ReadLock).then(|| Instant::now() + options.hold_max),
-        expired: AtomicBool::new(false),
+        view,
+        lapsed: AtomicBool::new(false),
         schema_is_whole: schema.faults.is_empty(),
         crossed: crossed::Crossed::default(),
         ranges_max: options.ranges_max,
@@ -242,17 +224,16 @@ fn check_view(
     if cancel.is_requested() {
         return Err(SqliteError::Cancelled { what: "checking", path: path.to_owned() });
     }
-    if check.expired.load(Ordering::Relaxed) {
+    if check.lapsed.load(Ordering::Relaxed) {
         let through = check.done.load(Ordering::Relaxed).max(1) as f64;
-        let estimate = options.hold_max.mul_f64((f64::from(layout.page_count) / through).max(1.0));
-        return Err(too_long(path, estimate, options));
+        return Ok(Seen::Part((through / f64::from(layout.page_count)).min(1.0)));
     }
     let indices_compared = check.compare_indices(&mut not_checked);
     check.tell_crossed();
     let (uses, never_used) = check.never_used(kept, free);
     let trees = check.tree_reports();
     let (findings, totals) = check.findings.into_parts();
-    Ok(Report {
+    Ok(Seen::All(Report {
         consistency: view.consistency(),
         page_size: layout.page_size,
         pages: layout.page_count,
@@ -265,7 +246,7 @@ fn check_view(
         uses,
         never_used,
         wal,
-    })
+    }))
 }
 
 /// An auto-vacuum database has its roots at the beginning, and says where the last one is.
@@ -286,9 +267,8 @@ struct Check<'a> {
     cancel: &'a Cancel,
     observer: &'a dyn Observer,
     done: AtomicU64,
-    /// When writers that wait for us must not wait any longer.
-    deadline: Option<Instant>,
-    expired: AtomicBool,
+    view: &'a View,
+    lapsed: AtomicBool,
     schema_is_whole: bool,
     crossed: crossed::Crossed,
     ranges_max: usize,
@@ -297,14 +277,14 @@ struct Check<'a> {
 impl Check<'_> {
     /// Whether the work is to end early.
     fn is_over(&self) -> bool {
-        self.expired.load(Ordering::Relaxed) || self.cancel.is_requested()
+        self.lapsed.load(Ordering::Relaxed) || self.cancel.is_requested()
     }
 
     /// One more page is through.
     fn progress(&self) {
         let done = self.done.fetch_add(1, Ordering::Relaxed);
-        if done.is_multiple_of(64) && self.deadline.is_some_and(|deadline| Instant::now() > deadline) {
-            self.expired.store(true, Ordering::Relaxed);
+        if done.is_multiple_of(64) && self.view.has_lapsed() {
+            self.lapsed.store(true, Ordering::Relaxed);
         }
         if done.is_multiple_of(PROGRESS_GRAIN) {
             // Free pages are not read.

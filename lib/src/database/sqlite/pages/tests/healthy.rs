@@ -196,25 +196,6 @@ fn a_database_in_use_is_checked_as_of_its_last_commit_and_left_alone() {
     }
 }
 
-#[test]
-fn a_busy_writer_is_never_called_damaged() {
-    for mode in ["WAL", "DELETE", "TRUNCATE"] {
-        let dir = tempfile::tempdir().unwrap();
-        let place = Place { db: dir.path().join("library.db"), dir, cancel: Cancel::new().unwrap() };
-        let setup = format!("PRAGMA journal_mode={mode}; PRAGMA synchronous=OFF");
-        let mut writer = Writer::start(&[&place.db], &setup, Task::Busy);
-        for round in 1..=10 {
-            writer.wait_row(round * 50);
-            let acknowledged = writer.acknowledged();
-            let report = place.check();
-            assert_eq!(report.findings, [], "{mode}");
-            assert!(report.trees[1].entries >= acknowledged, "{mode}");
-            assert_eq!(report.indices_compared, 1, "{mode}");
-        }
-        writer.finish();
-    }
-}
-
 /// Keeps what it is told.
 #[derive(Default)]
 struct Told {

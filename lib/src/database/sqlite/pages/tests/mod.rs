@@ -8,6 +8,7 @@ mod matrix;
 mod mutated;
 mod reading;
 mod shapes;
+mod writers;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -45,7 +46,7 @@ impl Place {
     }
 
     fn view(&self) -> View {
-        View::open(&self.db, false, PATIENCE, &self.cancel).unwrap()
+        View::open(&self.db, None, PATIENCE, &self.cancel).unwrap()
     }
 
     fn check(&self) -> Report {

@@ -97,7 +97,7 @@ fn a_writer_in_wal_mode_is_read_up_to_its_last_commit() {
     for round in 1..=10 {
         writer.wait_row(round * 30);
         let acknowledged = writer.acknowledged();
-        let view = View::open(&db, false, PATIENCE, &cancel).unwrap();
+        let view = View::open(&db, None, PATIENCE, &cancel).unwrap();
         assert_eq!(view.consistency(), Consistency::ReadMark);
         let rows = ours(&view).len() as u64;
         assert!(rows >= acknowledged, "{rows} rows of {acknowledged} acknowledged");
@@ -105,7 +105,7 @@ fn a_writer_in_wal_mode_is_read_up_to_its_last_commit() {
     }
     writer.crash();
     // Nobody has it open now, and its log is as it left it.
-    let view = View::open(&db, false, PATIENCE, &cancel).unwrap();
+    let view = View::open(&db, None, PATIENCE, &cancel).unwrap();
     assert_eq!(view.consistency(), Consistency::Quiet);
     let ours = ours(&view).len();
     drop(view);
@@ -126,7 +126,7 @@ fn a_hot_journal_gives_the_pages_of_before() {
     std::fs::copy(side(&place.db, "-journal"), side(&db, "-journal")).unwrap();
     drop(connection);
     let copied = std::fs::read(&db).unwrap();
-    let view = View::open(&db, false, PATIENCE, &place.cancel).unwrap();
+    let view = View::open(&db, None, PATIENCE, &place.cancel).unwrap();
     assert!(view.logs.hot && view.logs.journal.as_ref().unwrap().records.len() > 10);
     let ours = ours(&view);
     drop(view);
