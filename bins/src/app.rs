@@ -98,8 +98,6 @@ impl App {
     pub fn end(&self, result: Result<Outcome, ToolError>) -> ExitCode {
         match result {
             Ok(outcome) => outcome.into(),
-            // The reader of our output went away when all was done.
-            Err(error) if error.is_closed_output() => ExitCode::SUCCESS,
             Err(error) => {
                 self.output.failure(&error, None);
                 Outcome::Failed(error.kind()).into()

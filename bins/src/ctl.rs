@@ -40,8 +40,7 @@ fn run(app: &App, command: &Command) -> Result<Outcome, ToolError> {
         }
         Command::Resume(args) => {
             let report = operation::resume(&app.context()?, args.boot)?;
-            app.output.result(Outcome::Done, &report, || resumed_text(&report))?;
-            Ok(Outcome::Done)
+            Ok(app.output.done(Outcome::Done, &report, || resumed_text(&report)))
         }
         Command::Completions(args) => manual::completions::<Cli>(&app.output, args.shell),
         Command::Man(args) => manual::write::<Cli>(&args.directory),
@@ -70,8 +69,7 @@ fn on_service(
     let options = service::options(&on.database, &on.stop, target.as_ref())?;
     let report = call(&context, controller.as_ref(), &options)?;
     let outcome = outcome_of(&report);
-    app.output.result(outcome, &report, || report_text(&report))?;
-    Ok(outcome)
+    Ok(app.output.done(outcome, &report, || report_text(&report)))
 }
 
 /// What a report of a call that did not fail means: 'it does not run' and 'somebody could kill it' are answers.

@@ -53,12 +53,6 @@ impl ToolError {
         let path = path.into();
         move |source| Self::Io { action, path, source }
     }
-
-    /// Whether the reader of our output went away: then there is nobody to tell, and nothing failed.
-    #[must_use]
-    pub fn is_closed_output(&self) -> bool {
-        matches!(self, Self::Io { action: "write to", source, .. } if source.kind() == std::io::ErrorKind::BrokenPipe)
-    }
 }
 
 impl<E: Failure + Send + Sync + 'static> From<E> for ToolError {

@@ -29,6 +29,15 @@ impl Output {
         self.json
     }
 
+    /// Prints the result of something that has an outcome whether or not it can be told: what was done is done, and the
+    /// exit code says so. That it could not be printed is told beside it.
+    pub fn done(&self, outcome: Outcome, value: &impl Serialize, text: impl FnOnce() -> String) -> Outcome {
+        if let Err(error) = self.result(outcome, value, text) {
+            self.complain(&error, None);
+        }
+        outcome
+    }
+
     /// Prints one result: its JSON with the outcome as `kind`, or the text for people.
     ///
     /// # Errors
@@ -53,30 +62,23 @@ impl Output {
         self.text(&format!("{}\n", serde_json::Value::Object(object)))
     }
 
-    /// Prints a text for people.
+    /// Prints a text for people. Where its reader went away nobody is left to tell, and nothing failed.
     ///
     /// # Errors
     /// When standard output can't be written to.
     pub fn text(&self, text: &str) -> Result<(), ToolError> {
         let mut out = std::io::stdout().lock();
-        out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(ToolError::io("write to", "standard output"))
+        match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+            other => other.map_err(ToolError::io("write to", "standard output")),
+        }
     }
 
-    /// Tells why it failed; with `--json` also as an object on standard output. Says nothing when the reader of the
-    /// output went away.
+    /// Tells why it failed; with `--json` also as an object on standard output.
     pub fn failure(&self, error: &ToolError, target: Option<&str>) {
-        if error.is_closed_output() {
-            return;
-        }
-        let outcome = Outcome::Failed(error.kind());
-        let on = target.map_or_else(String::new, |target| format!("{target}: "));
-        let mut text = format!("{}: {on}{}\n", self.program, one_line(&with_causes(error)));
-        if let Some(hint) = error.hint() {
-            text.push_str(&format!("hint: {}\n", one_line(&hint)));
-        }
-        // Nobody is left to tell when this fails too; the exit code still says it.
-        let _nobody_to_tell = std::io::stderr().lock().write_all(text.as_bytes());
+        self.complain(error, target);
         if self.json {
+            let outcome = Outcome::Failed(error.kind());
             let value = serde_json::json!({
                 "target": target, "error": with_causes(error), "hint": error.hint(), "exit": outcome.code(),
             });
@@ -84,6 +86,16 @@ impl Output {
                 tracing::debug!(%error, "the failure could not be printed");
             }
         }
+    }
+
+    fn complain(&self, error: &ToolError, target: Option<&str>) {
+        let on = target.map_or_else(String::new, |target| format!("{target}: "));
+        let mut text = format!("{}: {on}{}\n", self.program, one_line(&with_causes(error)));
+        if let Some(hint) = error.hint() {
+            text.push_str(&format!("hint: {}\n", one_line(&hint)));
+        }
+        // Nobody is left to tell when this fails too; the exit code still says it.
+        let _nobody_to_tell = std::io::stderr().lock().write_all(text.as_bytes());
     }
 }
 

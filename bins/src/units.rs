@@ -65,7 +65,7 @@ pub fn install(app: &App, args: &InstallUnitsArgs) -> Result<Outcome, ToolError>
         }
         let value = json!({ "unit": name, "path": RawPath(path.clone()), "written": !is_there });
         let did = if is_there { "unchanged" } else { "written" };
-        app.output.result(Outcome::Done, &value, || format!("{}: {did}\n", render::path(&path)))?;
+        app.output.done(Outcome::Done, &value, || format!("{}: {did}\n", render::path(&path)));
     }
     if args.dry_run {
         return Ok(Outcome::Done);

@@ -5,8 +5,10 @@
 
 mod support;
 
+use std::fs::File;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 use rusqlite::Connection;
 use serde_json::Value;
@@ -63,6 +65,38 @@ fn names(path: &Path) -> Vec<String> {
     let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
     names.sort();
     names
+}
+
+/// What was done is done, and what was found is found: the exit code says it where nothing else can.
+#[test]
+fn a_result_that_can_not_be_printed_changes_no_exit_code() {
+    let place = Place::new();
+    let path = library(&place);
+    zero(&path, &pages(&path, "notes_title", "leaf")[..5]);
+    let run = |out: Stdio, arguments: &[&str]| {
+        let mut command = place.command(env!("CARGO_BIN_EXE_svc-repair"));
+        let output = command.args(arguments).stdout(out).output().unwrap();
+        (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    let full = || Stdio::from(File::options().write(true).open("/dev/full").unwrap());
+    let closed = || Stdio::from(std::io::pipe().unwrap().1);
+    let told = |said: (i32, String), code: i32| {
+        assert_eq!(said.0, code, "{}", said.1);
+        assert!(said.1.contains("write to \"standard output\": No space left on device"), "{}", said.1);
+    };
+    for json in [&[][..], &["--json"]] {
+        let check = [&["check", "data/library.db"], json].concat();
+        told(run(full(), &check), 11);
+        assert_eq!(run(closed(), &check), (11, String::new()));
+    }
+    let repair = ["repair", "data/library.db", "--no-service"];
+    told(run(full(), &repair), 0);
+    assert_eq!(rows(&path), (4000, "ok".to_owned()));
+    // Here the text is all that was asked for.
+    told(run(full(), &["list", "data"]), 30);
+    assert_eq!(run(closed(), &["list", "data"]), (0, String::new()));
+    assert_eq!(run(closed(), &["undo", "data/library.db", "--no-service"]).0, 0);
+    assert_eq!(run(closed(), &["check", "data/library.db"]).0, 11);
 }
 
 #[test]

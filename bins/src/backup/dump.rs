@@ -59,8 +59,7 @@ pub(super) fn of_target(
 }
 
 pub(super) fn shown(app: &App, report: &DumpReport) -> Result<Outcome, ToolError> {
-    app.output.result(Outcome::Done, report, || dump_text(report))?;
-    Ok(Outcome::Done)
+    Ok(app.output.done(Outcome::Done, report, || dump_text(report)))
 }
 
 fn place(app: &App, container: Option<&str>, address: Option<&ServerAddress>) -> Result<ServerPlace, ToolError> {
@@ -136,8 +135,7 @@ pub(super) fn load(app: &App, args: &RestoreArgs) -> Result<Outcome, ToolError> 
         dry_run: args.dry_run,
     };
     let report = operation::load(&app.context()?, &request)?;
-    app.output.result(Outcome::Done, &report, || load_text(&report, args.dry_run))?;
-    Ok(Outcome::Done)
+    Ok(app.output.done(Outcome::Done, &report, || load_text(&report, args.dry_run)))
 }
 
 fn load_text(report: &LoadReport, would: bool) -> String {

@@ -58,8 +58,7 @@ fn member(context: &Context, args: &BackupArgs, target: &Target) -> Result<Group
 }
 
 pub(super) fn shown(app: &App, report: &GroupReport) -> Result<Outcome, ToolError> {
-    app.output.result(Outcome::Done, report, || text(report))?;
-    Ok(Outcome::Done)
+    Ok(app.output.done(Outcome::Done, report, || text(report)))
 }
 
 fn text(report: &GroupReport) -> String {

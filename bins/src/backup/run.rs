@@ -231,8 +231,7 @@ pub(super) fn mode(asked: Option<ModeArg>, target: Option<&Target>) -> BackupMod
 }
 
 pub(super) fn shown(app: &App, report: &BackupReport) -> Result<Outcome, ToolError> {
-    app.output.result(Outcome::Done, report, || text(report))?;
-    Ok(Outcome::Done)
+    Ok(app.output.done(Outcome::Done, report, || text(report)))
 }
 
 fn text(report: &BackupReport) -> String {

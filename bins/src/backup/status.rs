@@ -18,7 +18,7 @@ pub(super) fn status(app: &App) -> Result<Outcome, ToolError> {
             Ok(record) => {
                 let outcome = if record.is_good() { Outcome::Done } else { Outcome::Failed(FailureKind::No) };
                 if app.output.is_json() {
-                    app.output.result(outcome, &record, String::new)?;
+                    app.output.done(outcome, &record, String::new);
                 }
                 rows.push(row(&record));
                 outcomes.push(outcome);
@@ -96,6 +96,5 @@ pub(super) fn forget(app: &App, name: &TargetName) -> Result<Outcome, ToolError>
         });
     }
     let value = serde_json::json!({ "target": name });
-    app.output.result(Outcome::Done, &value, || format!("{name}: forgotten; its backups stay where they are\n"))?;
-    Ok(Outcome::Done)
+    Ok(app.output.done(Outcome::Done, &value, || format!("{name}: forgotten; its backups stay where they are\n")))
 }

@@ -22,7 +22,7 @@ pub(super) fn list(app: &App, args: &ListArgs) -> Result<Outcome, ToolError> {
     let listed = operation::list(&service::absolute(&args.from)?, args.target.as_ref())?;
     if app.output.is_json() {
         for backup in &listed {
-            app.output.result(outcome_of(backup.error.is_none()), backup, String::new)?;
+            app.output.done(outcome_of(backup.error.is_none()), backup, String::new);
         }
     } else {
         app.output.text(&list_text(&listed))?;
@@ -75,7 +75,7 @@ pub(super) fn verify(app: &App, args: &VerifyArgs) -> Result<Outcome, ToolError>
         });
     }
     for backup in &verified {
-        app.output.result(outcome_of(backup.ok), backup, || verify_text(backup))?;
+        app.output.done(outcome_of(backup.ok), backup, || verify_text(backup));
     }
     Ok(outcome_of(verified.iter().all(|backup| backup.ok)))
 }
@@ -117,8 +117,7 @@ pub(super) fn restore(app: &App, args: &RestoreArgs) -> Result<Outcome, ToolErro
         dry_run: args.dry_run,
     };
     let report = operation::restore(&context, controller.as_deref(), &request)?;
-    app.output.result(Outcome::Done, &report, || restore_text(&report, args.dry_run))?;
-    Ok(Outcome::Done)
+    Ok(app.output.done(Outcome::Done, &report, || restore_text(&report, args.dry_run)))
 }
 
 fn restore_text(report: &RestoreReport, would: bool) -> String {
@@ -163,7 +162,7 @@ pub(super) fn expire(app: &App, args: &ExpireArgs) -> Result<Outcome, ToolError>
     let store = service::absolute(&args.from)?;
     let expired = operation::expire(&context, &store, args.target.as_ref(), &policy(&retention), args.dry_run)?;
     for target in &expired {
-        app.output.result(Outcome::Done, target, || expire_text(target, args.dry_run))?;
+        app.output.done(Outcome::Done, target, || expire_text(target, args.dry_run));
     }
     Ok(Outcome::Done)
 }

@@ -219,11 +219,11 @@ pub(super) fn check(app: &App) -> Result<Outcome, ToolError> {
                     "error": finding.what, "instead": finding.instead,
                 });
                 let place = format!("{}:{}:{}", render::path(&path), finding.line, finding.column);
-                app.output.result(outcome, &value, || {
+                app.output.done(outcome, &value, || {
                     let instead =
                         finding.instead.as_ref().map_or_else(String::new, |text| format!("    write: {text}\n"));
                     format!("{place}: {}\n{instead}", render::one_line(&finding.what))
-                })?;
+                });
             }
             Ok(outcome)
         }

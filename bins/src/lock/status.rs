@@ -25,8 +25,7 @@ pub(super) fn status(app: &App, args: &StatusArgs) -> Result<Outcome, ToolError>
     let locks = look(&dirs.lock, key.as_ref(), args.all)?;
     let is_held = locks.iter().any(|lock| !lock.holders.is_empty());
     let outcome = if key.is_some() && !is_held { Outcome::Failed(FailureKind::No) } else { Outcome::Done };
-    app.output.result(outcome, &Shown { locks: &locks }, || text(&locks))?;
-    Ok(outcome)
+    Ok(app.output.done(outcome, &Shown { locks: &locks }, || text(&locks)))
 }
 
 fn text(locks: &[LockStatus]) -> String {

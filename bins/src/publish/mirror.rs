@@ -26,8 +26,7 @@ pub(super) fn mirror(app: &App, args: &MirrorArgs) -> Result<Outcome, ToolError>
     };
     let (context, destination) = (app.context_saying(ENDING)?, destination(&args.destination)?);
     let report = publish::mirror(&context, &absolute(&args.tree)?, &destination, &transport, wait(&args.wait))?;
-    app.output.result(Outcome::Done, &report, || render::mirror(&report))?;
-    Ok(Outcome::Done)
+    Ok(app.output.done(Outcome::Done, &report, || render::mirror(&report)))
 }
 
 pub(super) fn transport(flags: &TransportFlags, wait_max: Duration) -> Transport {

@@ -66,16 +66,14 @@ fn switch(app: &App, args: &SwitchArgs) -> Result<Outcome, ToolError> {
     };
     let context = app.context_saying(ENDING)?;
     let report = publish::switch(&context, &absolute(&args.tree)?, to, wait(&args.wait), args.dry_run)?;
-    app.output.result(Outcome::Done, &report, || render::switch(&report))?;
-    Ok(Outcome::Done)
+    Ok(app.output.done(Outcome::Done, &report, || render::switch(&report)))
 }
 
 fn gc(app: &App, args: &GcArgs) -> Result<Outcome, ToolError> {
     let context = app.context_saying(ENDING)?;
     let keep = keep(args.keep, &args.grace);
     let report = publish::collect(&context, &absolute(&args.tree)?, keep, wait(&args.wait), args.dry_run)?;
-    app.output.result(Outcome::Done, &report, || render::collect(&report))?;
-    Ok(Outcome::Done)
+    Ok(app.output.done(Outcome::Done, &report, || render::collect(&report)))
 }
 
 fn status(app: &App, args: &StatusArgs) -> Result<Outcome, ToolError> {

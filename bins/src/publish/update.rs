@@ -55,8 +55,7 @@ pub(super) fn update(app: &App, args: &UpdateArgs) -> Result<Outcome, ToolError>
     };
     let all_done = report.not_collected.is_none() && report.not_mirrored.is_empty();
     let outcome = if all_done { Outcome::Done } else { Outcome::Failed(FailureKind::SomeFailed) };
-    app.output.result(outcome, &report, || render::update(&report))?;
-    Ok(outcome)
+    Ok(app.output.done(outcome, &report, || render::update(&report)))
 }
 
 fn seed(word: SeedArg) -> Seed {

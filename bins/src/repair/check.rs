@@ -26,8 +26,7 @@ pub(super) fn check(app: &App, args: &CheckArgs) -> Result<Outcome, ToolError> {
     };
     let report = operation::check(&app.context()?, &request)?;
     let outcome = if report.damaged { Outcome::Failed(FailureKind::Corrupt) } else { Outcome::Done };
-    app.output.result(outcome, &report, || text(&report))?;
-    Ok(outcome)
+    Ok(app.output.done(outcome, &report, || text(&report)))
 }
 
 fn text(report: &CheckReport) -> String {

@@ -55,8 +55,7 @@ pub(super) fn repair(app: &App, args: &RepairArgs) -> Result<Outcome, ToolError>
     };
     let report = operation::repair(&context, controller.as_deref(), &request)?;
     let outcome = if report.outcome.is_partial() { Outcome::Failed(FailureKind::Partial) } else { Outcome::Done };
-    app.output.result(outcome, &report, || text(&report))?;
-    Ok(outcome)
+    Ok(app.output.done(outcome, &report, || text(&report)))
 }
 
 /// The store that was named, else that of the target which has this database.
@@ -103,8 +102,7 @@ pub(super) fn undo(app: &App, args: &UndoArgs) -> Result<Outcome, ToolError> {
     let database = service::absolute(&args.path)?;
     let request = UndoRequest { database, set: args.set.clone(), service, dry_run: args.dry_run };
     let report = operation::undo(&context, controller.as_deref(), &request)?;
-    app.output.result(Outcome::Done, &report, || undo_text(&report))?;
-    Ok(Outcome::Done)
+    Ok(app.output.done(Outcome::Done, &report, || undo_text(&report)))
 }
 
 pub(super) fn list(app: &App, args: &ListArgs) -> Result<Outcome, ToolError> {

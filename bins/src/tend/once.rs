@@ -59,8 +59,7 @@ fn pass(app: &App, context: &Arc<svckit::quiesce::Context>, rule: &Rule) -> Resu
         "rule": rule.name, "removed": report.done, "failed": report.failed, "held": report.held, "end": word, "why": why,
         "violations": violations.count, "violating": as_json(&violations),
     });
-    app.output.result(outcome, &value, || told(&rule.name, &report, &worker) + &shown(&violations))?;
-    Ok(outcome)
+    Ok(app.output.done(outcome, &value, || told(&rule.name, &report, &worker) + &shown(&violations)))
 }
 
 fn as_json(violations: &Violations) -> serde_json::Value {

@@ -85,8 +85,7 @@ fn changed(
             Ok(()) => {
                 let value = json!({ "rule": args.rule, "item": args.item, "done": what });
                 let text = || format!("{} of {} {what}\n", render::one_line(&args.item), args.rule);
-                app.output.result(Outcome::Done, &value, text)?;
-                return Ok(Outcome::Done);
+                return Ok(app.output.done(Outcome::Done, &value, text));
             }
         }
     }
