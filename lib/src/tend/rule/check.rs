@@ -9,7 +9,7 @@ use super::advice::{Advice, advice};
 use super::config::Rule;
 use super::connection::{For, Opened, blame, quoted};
 use super::enforcement::Enforcement;
-use super::references::{Reference, plan, primary_key, references, table_columns, tables};
+use super::references::{Affinity, Comparison, Reference, plan, primary_key, references, table_columns, tables};
 use crate::failure::{Failure, FailureKind};
 use crate::tend::TaskError;
 
@@ -144,6 +144,9 @@ impl Check<'_> {
         self.reads(&format!("SELECT ({expired}) FROM {table}"), "expired", times);
         if !self.is_unique()? {
             self.find(format!("{}.{} may have equal values: it can't name a row", rule.table, rule.key));
+        }
+        if Comparison::of(self.db, &rule.table, &rule.key).is_ok_and(|key| key.affinity == Affinity::Real) {
+            self.find(format!("{}.{} has the type REAL: a number with a fraction names no row", rule.table, rule.key));
         }
         let slice = |after: &str| {
             format!(
@@ -325,6 +328,23 @@ impl Check<'_> {
                 self.find(format!("{} refers to {parent}, which has no primary key of one column", reference.child));
                 continue;
             };
+            let compared = Comparison::of(self.db, &reference.child, from);
+            let with = compared.and_then(|compared| Ok((compared, Comparison::of(self.db, parent, &to)?)));
+            match with {
+                Ok((compared, with)) if compared.finds_no_more_than(&with) => {}
+                Ok(_) => {
+                    self.find(format!(
+                        "{}.{from} refers to {parent}.{to} and has another collation or type: what belongs to another item could be \
+                         taken for this one's, name what goes under `also`",
+                        reference.child
+                    ));
+                    continue;
+                }
+                Err(error) => {
+                    self.find(format!("{}.{from} refers to {parent}.{to}: {}", reference.child, said(&error)));
+                    continue;
+                }
+            }
             let direct = condition == format!("{} = :key", quoted(&to));
             let condition = if direct {
                 format!("{} = :key", quoted(from))

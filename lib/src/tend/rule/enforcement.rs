@@ -65,6 +65,8 @@ impl Enforcement {
             return Ok(Self::Sqlite { slow });
         }
         why = why.or(is_more_than_deletes(db, deletes, heartbeat, references)?);
+        let looked_for = questions.iter().any(|(question, _)| question.looks_for_the_row(db));
+        why = why.or(looked_for.then_some("what is referred to has no index in its own order"));
         if let Some(why) = why {
             let told = |(child, what)| (child, format!("{what}; svc-tend can't help, since {why}"));
             return Ok(Self::Sqlite { slow: slow.into_iter().map(told).collect() });
@@ -101,6 +103,9 @@ impl Question<'_> {
         if child.eq_ignore_ascii_case(parent) {
             return Ok(Some("a table refers to itself"));
         }
+        if child.eq_ignore_ascii_case("old") {
+            return Ok(Some("a table has the name that triggers have for a row"));
+        }
         // No pragma tells. The word may be there for another reason, and then SQLite enforces.
         let sql: Option<String> = db
             .query_row(
@@ -111,6 +116,13 @@ impl Question<'_> {
             .optional()?;
         let deferred = sql.is_none_or(|sql| sql.to_ascii_lowercase().contains("deferred"));
         Ok(deferred.then_some("a foreign key may be looked at in the commit only"))
+    }
+
+    /// Whether even the row that goes would be looked for in its whole table: SQLite has it at hand.
+    fn looks_for_the_row(&self, db: &Connection) -> bool {
+        let lookup = format!("SELECT 1 FROM main.{} p WHERE p.{} = ?", quoted(&self.reference.parent), self.to);
+        // What can't be planned does not fit, which is told where the deletes are looked at.
+        plan(db, &lookup).unwrap_or_default().iter().any(|step| step.starts_with("SCAN"))
     }
 
     /// Whether an index answers the question in parts, and not as SQLite puts it.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use rusqlite::types::Value;
-use rusqlite::{Connection, Statement, Transaction, TransactionBehavior};
+use rusqlite::{Connection, Statement, ToSql, Transaction, TransactionBehavior};
 
 use super::check::Checked;
 use super::config::Rule;
@@ -52,7 +52,7 @@ pub(super) fn remove(
     let wrong = |error: rusqlite::Error| blame(&error, &rule.database);
     let key = key_of(item)?;
     let savepoint = transaction.savepoint().map_err(wrong)?;
-    let due = run(&savepoint, &checked.is_due, when, Some(&key), |statement| {
+    let due = run(&savepoint, &checked.is_due, when, Some(key.value()), |statement| {
         statement.raw_query().next().map(|row| row.is_some())
     });
     if !due.map_err(wrong)? {
@@ -60,7 +60,7 @@ pub(super) fn remove(
     }
     let mut made = Vec::new();
     for (number, (summary, columns)) in rule.summaries.iter().zip(&checked.columns).enumerate() {
-        let rows = run(&savepoint, &summary.select, when, Some(&key), |statement| {
+        let rows = run(&savepoint, &summary.select, when, Some(key.value()), |statement| {
             let mut rows = statement.raw_query();
             let mut all: Vec<Vec<Value>> = Vec::new();
             while let Some(row) = rows.next()? {
@@ -84,7 +84,7 @@ pub(super) fn remove(
     let mut last = 0;
     for (table, condition) in &checked.deletes {
         let sql = format!("DELETE FROM {} WHERE {condition}", quoted(table));
-        last = run(&savepoint, &sql, when, Some(&key), |statement| statement.raw_execute()).map_err(wrong)?;
+        last = run(&savepoint, &sql, when, Some(key.value()), |statement| statement.raw_execute()).map_err(wrong)?;
     }
     if last != 1 {
         return Err(TaskError::Item(format!("{last} rows of {} would have gone, not one", rule.table)));
@@ -98,15 +98,16 @@ pub(super) fn run<T>(
     connection: &Connection,
     sql: &str,
     when: When,
-    key: Option<&Key>,
+    key: Option<&dyn ToSql>,
     with: impl FnOnce(&mut Statement<'_>) -> rusqlite::Result<T>,
 ) -> rusqlite::Result<T> {
     let mut statement = connection.prepare_cached(sql)?;
     let limit = i64::try_from(SLICE).unwrap_or(i64::MAX);
     let integers = [(":now", when.now), (":connected_since", when.connected_since), (":limit", limit)];
     let numbers = integers.map(|(name, number)| (name, Value::Integer(number)));
-    let keys = key.into_iter().flat_map(|key| [(":key", key.value().clone()), (":after", key.value().clone())]);
-    for (name, value) in numbers.into_iter().chain(keys) {
+    let numbers = numbers.iter().map(|(name, number)| (*name, number as &dyn ToSql));
+    let keys = key.into_iter().flat_map(|key| [(":key", key), (":after", key)]);
+    for (name, value) in numbers.chain(keys) {
         if let Some(index) = statement.parameter_index(name)? {
             statement.raw_bind_parameter(index, value)?;
         }

@@ -1,6 +1,7 @@
 //! The key of a row as the name of an item, in the order that SQLite has (datatype3.html, 4.1).
 
-use rusqlite::types::{Value, ValueRef};
+use rusqlite::ToSql;
+use rusqlite::types::{ToSqlOutput, Value, ValueRef};
 
 /// The key of a row: an integer, a text or a blob.
 #[derive(Debug, Clone, PartialEq)]
@@ -67,6 +68,35 @@ impl Key {
         let text = Self(Value::Text(word.to_owned())).item();
         let blob = word.strip_prefix("x").and_then(|_| Self::parse(word)).map(|key| key.item());
         [Some(text), number, blob].into_iter().flatten().collect()
+    }
+}
+
+/// Where a look through a table's keys ended: at any value, also one that names no item.
+#[derive(Debug)]
+pub(super) enum Position {
+    Value(Value),
+    /// Text, in whatever encoding.
+    Text(Vec<u8>),
+}
+
+impl Position {
+    pub(super) fn of(value: ValueRef<'_>) -> Self {
+        match value {
+            ValueRef::Null => Self::Value(Value::Null),
+            ValueRef::Integer(number) => Self::Value(Value::Integer(number)),
+            ValueRef::Real(number) => Self::Value(Value::Real(number)),
+            ValueRef::Text(text) => Self::Text(text.to_vec()),
+            ValueRef::Blob(bytes) => Self::Value(Value::Blob(bytes.to_vec())),
+        }
+    }
+}
+
+impl ToSql for Position {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        match self {
+            Self::Value(value) => value.to_sql(),
+            Self::Text(text) => Ok(ToSqlOutput::Borrowed(ValueRef::Text(text))),
+        }
     }
 }
 

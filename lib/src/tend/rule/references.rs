@@ -66,6 +66,52 @@ pub(super) fn references(db: &Connection) -> rusqlite::Result<Vec<Reference>> {
     Ok(references)
 }
 
+/// How the values of a column are compared: what texts are equal, and what is converted (datatype3.html, 3.1, 4.2 and 7).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Comparison {
+    pub(super) collation: String,
+    pub(super) affinity: Affinity,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Affinity {
+    None,
+    Text,
+    Number,
+    /// As a number; whole ones are stored as integers and read as what they are.
+    Real,
+}
+
+impl Comparison {
+    pub(super) fn of(db: &Connection, table: &str, column: &str) -> rusqlite::Result<Self> {
+        let (kind, collation, ..) = db.column_metadata(Some("main"), table, column)?;
+        let word = |word: Option<&std::ffi::CStr>| word.unwrap_or_default().to_string_lossy().to_ascii_uppercase();
+        let kind = word(kind);
+        let strict = "SELECT strict FROM pragma_table_list WHERE schema = 'main' AND lower(name) = lower(?1)";
+        let has = |part: &&str| kind.contains(*part);
+        let affinity = match () {
+            () if kind == "ANY" && db.query_row(strict, [table], |row| row.get(0))? => Affinity::None,
+            () if has(&"INT") => Affinity::Number,
+            () if ["CHAR", "CLOB", "TEXT"].iter().any(has) => Affinity::Text,
+            () if kind.is_empty() || has(&"BLOB") => Affinity::None,
+            () if ["REAL", "FLOA", "DOUB"].iter().any(has) => Affinity::Real,
+            () => Affinity::Number,
+        };
+        Ok(Self { collation: word(collation), affinity })
+    }
+
+    /// Whether values of a referring column with this one that equal a value of the column `to` are only those that a
+    /// foreign key takes for it: it goes by `to`, and our own statements by the column that refers.
+    pub(super) fn finds_no_more_than(&self, to: &Self) -> bool {
+        let converts_alike = match self.affinity {
+            Affinity::None => true,
+            Affinity::Text => to.affinity != Affinity::None,
+            Affinity::Number | Affinity::Real => matches!(to.affinity, Affinity::Number | Affinity::Real),
+        };
+        converts_alike && self.collation == to.collation
+    }
+}
+
 /// The steps of a query's plan. Its parameters stay NULL: the plan does not depend on them.
 pub(super) fn plan(db: &Connection, sql: &str) -> rusqlite::Result<Vec<String>> {
     let mut statement = db.prepare(&format!("EXPLAIN QUERY PLAN {sql}"))?;

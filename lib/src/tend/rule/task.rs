@@ -4,13 +4,14 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use rusqlite::ToSql;
 
 use super::check::{Checked, RuleError};
 use super::clients::Clients;
 use super::config::Rule;
 use super::connection::{Bound, For, Opened, blame, quoted};
 use super::item::{SLICE, When, begin, key_of, remove, run};
-use super::key::Key;
+use super::key::{Key, Position};
 use super::outbox::Outbox;
 use super::violations::Violations;
 use crate::tend::{Control, Task, TaskError, Unit};
@@ -115,7 +116,7 @@ impl RuleTask {
                 let key = key_of(item)?;
                 for ((table, condition), (_, count)) in checked.deletes.iter().zip(&mut counts) {
                     let sql = format!("SELECT count(*) FROM {} WHERE {condition}", quoted(table));
-                    let rows: i64 = run(&opened.connection, &sql, when, Some(&key), |statement| {
+                    let rows: i64 = run(&opened.connection, &sql, when, Some(key.value()), |statement| {
                         statement.raw_query().next()?.map_or(Ok(0), |row| row.get(0))
                     })
                     .map_err(|error| blame(&error, &database))?;
@@ -197,7 +198,7 @@ impl RuleTask {
             let sql = format!("SELECT 1 FROM {} WHERE {} = :key", quoted(&rule.table), quoted(&rule.key));
             outbox.settle(|item| {
                 let never = When { now: 0, connected_since: 0 };
-                let found = run(&opened.connection, &sql, never, Some(&key_of(item)?), |statement| {
+                let found = run(&opened.connection, &sql, never, Some(key_of(item)?.value()), |statement| {
                     statement.raw_query().next().map(|row| row.is_some())
                 });
                 found.map_err(|error| blame(&error, &rule.database))
@@ -287,25 +288,29 @@ impl Task for RuleTask {
     }
 
     fn due(&mut self, now: Timestamp, after: Option<&str>, limit: usize) -> Result<Vec<String>, TaskError> {
-        let mut after = after.map(key_of).transpose()?;
+        let mut after = after.map(key_of).transpose()?.map(|key| Position::Value(key.value().clone()));
         let when = self.when(now)?;
         let mut items = Vec::new();
         loop {
             let database = self.rule.database.clone();
             let (opened, checked) = self.ready()?;
             let sql = if after.is_some() { &checked.next_slice } else { &checked.first_slice };
-            let (last, full) = run(&opened.connection, sql, when, after.as_ref(), |statement| {
+            let after_it = after.as_ref().map(|position| position as &dyn ToSql);
+            let (last, full) = run(&opened.connection, sql, when, after_it, |statement| {
                 let mut rows = statement.raw_query();
                 let (mut last, mut seen) = (None, 0);
                 while items.len() < limit
                     && let Some(row) = rows.next()?
                 {
                     seen += 1;
-                    let Some(key) = Key::from_value(row.get_ref(0)?) else { continue };
-                    if row.get(1)? {
+                    let value = row.get_ref(0)?;
+                    // Also behind one that can't name an item: else the next look would begin where this one did.
+                    last = Some(Position::of(value));
+                    if let Some(key) = Key::from_value(value)
+                        && row.get(1)?
+                    {
                         items.push(key.item());
                     }
-                    last = Some(key);
                 }
                 Ok((last, seen == SLICE))
             })

@@ -1,7 +1,7 @@
 //! Work on a database as of one instant, begun anew where somebody wrote meanwhile.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::super::error::SqliteError;
 use super::view::{Consistency, Log, View, Whose};
@@ -49,14 +49,17 @@ pub(crate) fn at_one_instant<T>(
             }
             other => other?,
         };
-        let began = Instant::now();
-        let estimate = match work(&view)? {
+        let seen = work(&view)?;
+        // Before others are waited for.
+        let took = view.age();
+        let estimate = match seen {
             Seen::All(seen) if view.still_holds(LOCKS_WAIT_MAX, cancel)? => return Ok((seen, view.consistency())),
-            Seen::All(_) => began.elapsed(),
-            Seen::Part(part) => whole_of(began.elapsed(), part),
+            Seen::All(_) => took,
+            Seen::Part(part) => whole_of(took, part),
         };
         match view.consistency() {
-            Consistency::ReadLock => return Err(too_long(estimate)),
+            // Kept, and not in time; or the journal was somebody's after all.
+            Consistency::ReadLock if view.has_lapsed() || attempt == ATTEMPTS_MAX => return Err(too_long(estimate)),
             Consistency::Compared if estimate <= hold_max => hold = Some(hold_max),
             Consistency::Compared if attempt == ATTEMPTS_MAX => return Err(too_long(estimate)),
             _ if attempt == ATTEMPTS_MAX => {

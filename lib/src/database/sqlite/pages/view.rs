@@ -32,6 +32,8 @@ use crate::world::disk::AtPath;
 
 /// What takes no longer is done to its end, and tells how long that is.
 const WHOLE_BELOW: Duration = Duration::from_millis(100);
+/// How often a view is begun in the hope that nobody has just written.
+const SETTLED_MAX: u32 = 3;
 
 /// How it was made sure that a view is of one instant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -70,8 +72,7 @@ pub struct View {
     member: Member,
     pub(super) logs: Logs,
     how: Consistency,
-    stamps: [Option<Stamp>; 3],
-    counter: u32,
+    state: State,
     racy: bool,
     began: Instant,
     /// When those that wait for us must not wait any longer.
@@ -148,14 +149,26 @@ impl View {
             logs.live = Some(mark.frame);
             logs.witness = shm::read(shm.file()).at("read", shm.path())?.map(|witness| Witness { mark, ..witness });
             pages = Some(mark.pages).filter(|pages| *pages > 0);
-        } else {
-            if !own {
-                lock_together(&[member.shared()], until, cancel)?;
-            }
-            logs.hot = member.has_hot_journal()?;
         }
-        let (stamps, counter) = (member.stamps()?, counter_of(&member));
-        let racy = stamps[0].is_none_or(|stamp| now().saturating_sub(stamp.last_change()) < STAMP_GRAIN);
+        let mut state = State::of(&member)?;
+        if !matches!(member.usage, Usage::Wal(_)) {
+            let held = matches!(whose, Whose::Service { hold: Some(_) });
+            for round in 0..SETTLED_MAX {
+                if !own {
+                    lock_together(&[member.shared()], until, cancel)?;
+                }
+                logs.hot = member.has_hot_journal()?;
+                state = State::of(&member)?;
+                if own || held || round + 1 == SETTLED_MAX || !state.is_racy(logs.hot) {
+                    break;
+                }
+                // Who was waited for has just written: what follows it is looked at, and not that once more.
+                member.db.unlock(DB_SHARED)?;
+                settle([&member].into_iter(), cancel, path)?;
+            }
+        }
+        let racy = state.is_racy(logs.hot);
+        let began = Instant::now();
         match &member.usage {
             Usage::Wal(_) => {}
             _ if own => how = Consistency::Own,
@@ -189,7 +202,7 @@ impl View {
             let reason = "neither its first bytes nor any of its pages are those of one".to_owned();
             return Err(SqliteError::NotSqlite { path: path.to_owned(), reason });
         }
-        Ok(Self { image, member, logs, how, stamps, counter, racy, began: Instant::now(), deadline })
+        Ok(Self { image, member, logs, how, state, racy, began, deadline })
     }
 
     /// The pages.
@@ -217,7 +230,7 @@ impl View {
             Consistency::ReadLock => self.deadline.is_some_and(|deadline| Instant::now() > deadline),
             Consistency::Compared | Consistency::Quiet => {
                 self.began.elapsed() > WHOLE_BELOW
-                    && Stamp::of(self.member.db.file()).is_ok_and(|now| !same_content(Some(now), self.stamps[0]))
+                    && Stamp::of(self.member.db.file()).is_ok_and(|now| !same_content(Some(now), self.state.stamps[0]))
             }
             Consistency::ReadMark | Consistency::Own => false,
         }
@@ -229,25 +242,65 @@ impl View {
     /// When the files can't be looked at, or somebody wrote in spite of our locks.
     pub fn still_holds(&self, wait_max: Duration, cancel: &Cancel) -> Result<bool, SqliteError> {
         let until = Instant::now() + wait_max;
+        let now = || State::of(&self.member);
         match self.how {
             Consistency::ReadMark | Consistency::ReadLock => {
-                if same_content(self.member.stamps()?[0], self.stamps[0]) {
-                    return Ok(true);
+                let now = now()?;
+                if !same_content(now.stamps[0], self.state.stamps[0]) {
+                    return Err(self
+                        .member
+                        .in_flight("it was written in spite of the lock that forbids it".to_owned()));
                 }
-                Err(self.member.in_flight("it was written in spite of the lock that forbids it".to_owned()))
+                Ok(self.has_same_journal(&now))
             }
             Consistency::Compared => {
                 lock_together(&[self.member.shared()], until, cancel)?;
-                let same = counter_of(&self.member) == self.counter
-                    && same_content(self.member.stamps()?[0], self.stamps[0])
+                let now = now()?;
+                let same = now.counter == self.state.counter
+                    && same_content(now.stamps[0], self.state.stamps[0])
+                    && self.has_same_journal(&now)
                     && !self.racy;
                 self.member.db.unlock(DB_SHARED)?;
                 Ok(same)
             }
             Consistency::Own => Ok(true),
             // Who opened it meanwhile and changed nothing, did not disturb.
-            Consistency::Quiet => Ok(self.member.stamps()? == self.stamps && !self.racy),
+            Consistency::Quiet => Ok(now()?.stamps == self.state.stamps && !self.racy),
         }
+    }
+
+    /// Whether the journal that was read, if any, is as it was. One that must be rolled back does not change before the
+    /// database does. One that does was a living writer's, which rolled back while we looked whose it is.
+    fn has_same_journal(&self, now: &State) -> bool {
+        let was_read = self.logs.journal.is_some();
+        !was_read || (same_content(now.stamps[2], self.state.stamps[2]) && !self.state.is_racy(true))
+    }
+
+    /// How long it has been read.
+    pub(super) fn age(&self) -> Duration {
+        self.began.elapsed()
+    }
+}
+
+/// What tells whether somebody wrote.
+#[derive(Debug)]
+struct State {
+    /// Of the database, `-wal` and `-journal`.
+    stamps: [Option<Stamp>; 3],
+    counter: u32,
+    at: Duration,
+}
+
+impl State {
+    fn of(member: &Member) -> Result<Self, SqliteError> {
+        Ok(Self { stamps: member.stamps()?, counter: counter_of(member), at: now() })
+    }
+
+    /// Whether it was changed so short a time before that another change could look the same.
+    fn is_racy(&self, with_journal: bool) -> bool {
+        let is =
+            |stamp: Option<Stamp>| stamp.is_none_or(|stamp| self.at.saturating_sub(stamp.last_change()) < STAMP_GRAIN);
+        is(self.stamps[0]) || (with_journal && is(self.stamps[2]))
     }
 }
 
@@ -286,7 +339,12 @@ fn overlay(member: &Member, logs: &mut Logs, log: Log, cancel: &Cancel) -> Resul
     if logs.hot
         && let Some(file) = open_if_there(&side_file(path, "-journal"), Access::Read)?
     {
-        let scan = journal::scan(file.file(), cancel).at("read", file.path())?.ok_or_else(cancelled)?;
+        let scan = match journal::scan(file.file(), cancel) {
+            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+                return Err(member.in_flight("its journal was cut while it was read".to_owned()));
+            }
+            other => other.at("read", file.path())?.ok_or_else(cancelled)?,
+        };
         // Of several databases that changed together: it was committed if the journal of all of them is gone.
         logs.hot = scan.super_journal.as_ref().is_none_or(|name| name.symlink_metadata().is_ok());
         let usable = logs.hot && scan.fault.is_none() && scan.pages > 0;

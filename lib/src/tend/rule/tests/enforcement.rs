@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use rusqlite::{StatementStatus, types::Value};
 
+use super::fits::Small;
 use super::*;
 use crate::tend::rule::connection::{For, Opened};
 use crate::tend::rule::enforcement::Enforcement;
@@ -86,6 +87,7 @@ fn whatever_is_more_than_a_question_leaves_it_to_sqlite() {
             "several columns",
         ),
         ("ALTER TABLE messages ADD COLUMN again REFERENCES messages(body)".to_owned(), "refers to itself"),
+        ("CREATE TABLE old(x INT REFERENCES nameplates(id))".to_owned(), "the name that triggers have"),
     ];
     for (sql, tells) in cases {
         let bed = indexed();
@@ -103,12 +105,34 @@ fn whatever_is_more_than_a_question_leaves_it_to_sqlite() {
         assert!(is_ours(&rule), "before {sql}");
         let db = Connection::open(bed.path("relay.db")).unwrap();
         db.execute_batch(&format!("PRAGMA foreign_keys = off; {sql}")).unwrap();
+        let rule = rule.clone_with(|rule| {
+            if sql.contains("CREATE TABLE old(") {
+                rule.also.insert(0, Belonging { table: "old".to_owned(), condition: "x = :key".to_owned() });
+            }
+        });
         match enforcement(&rule) {
             Enforcement::Sqlite { slow } => {
                 assert!(slow.iter().any(|(table, why)| table == "nameplate_sides" && why.contains(tells)), "{slow:?}");
             }
             other => panic!("{sql}: {other:?}"),
         }
+    }
+}
+
+/// A foreign key that names no column takes the primary key, in whatever order its index is.
+#[test]
+fn a_row_that_has_no_index_in_its_own_order_is_not_looked_for() {
+    let with = |key: &str| {
+        let small = Small::new(&format!(
+            "CREATE TABLE t(k INT UNIQUE, id INT, PRIMARY KEY(id{key}));
+             CREATE TABLE c(n REFERENCES t); CREATE INDEX cn ON c(n)"
+        ));
+        enforcement(&small.rule("key = \"k\"\nfollow = true"))
+    };
+    assert!(matches!(with(""), Enforcement::Triggers(_)));
+    match with(" COLLATE NOCASE") {
+        Enforcement::Sqlite { slow } => assert!(slow[0].1.contains("no index in its own order"), "{slow:?}"),
+        other => panic!("{other:?}"),
     }
 }
 

@@ -196,21 +196,92 @@ fn keys_of_every_kind_are_pruned_in_their_order() {
         ("TEXT PRIMARY KEY", "('a'), ('ä'), (' ')"),
         ("BLOB UNIQUE", "(x'00'), (x'ff'), (x'')"),
     ] {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("a.db");
-        let db = Connection::open(&path).unwrap();
-        db.execute_batch(&format!("CREATE TABLE t(k {kind}); INSERT INTO t VALUES {values}")).unwrap();
-        let text = format!(
-            "[rule.r]\ndatabase = \"{}\"\non-demand = true\ntable = \"t\"\nkey = \"k\"\nexpired = \"1\"\n",
-            path.display()
-        );
-        let rule = TendConfig::parse(&text).unwrap().rules.remove(0);
-        let state = directory.path().join("state");
-        let mut worker = Worker::new(
-            Box::new(RuleTask::new(rule.clone(), Path::new(&state))),
-            State::open(&state, "r").unwrap(),
-            rule.policy.clone(),
-        );
-        assert_eq!(pass(&mut worker).done, 3, "{kind}");
+        let small = Small::new(&format!("CREATE TABLE t(k {kind}); INSERT INTO t VALUES {values}"));
+        assert_eq!(pass(&mut small.worker("key = \"k\"")).done, 3, "{kind}");
     }
+}
+
+/// A database of its own, with a table `t` whose rows are expired.
+pub(super) struct Small {
+    directory: tempfile::TempDir,
+    db: Connection,
+}
+
+impl Small {
+    pub(super) fn new(sql: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let db = Connection::open(directory.path().join("a.db")).unwrap();
+        db.execute_batch(sql).unwrap();
+        Self { directory, db }
+    }
+
+    pub(super) fn rule(&self, rest: &str) -> Rule {
+        let path = self.directory.path().join("a.db");
+        let text = format!("[rule.r]\ndatabase = {path:?}\non-demand = true\ntable = \"t\"\nexpired = \"1\"\n{rest}\n");
+        TendConfig::parse(&text).unwrap().rules.remove(0)
+    }
+
+    fn worker(&self, rest: &str) -> Worker {
+        let (rule, state) = (self.rule(rest), self.directory.path().join("state"));
+        let task = Box::new(RuleTask::new(rule.clone(), &state));
+        Worker::new(task, State::open(&state, "r").unwrap(), rule.policy)
+    }
+}
+
+#[test]
+fn keys_that_name_no_item_keep_nobody() {
+    let many = |value: &str| {
+        format!(
+            "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 4500) INSERT INTO t SELECT {value} FROM n;"
+        )
+    };
+    for (kind, values) in [
+        ("NUMERIC PRIMARY KEY", many("n + 0.5")),
+        ("BLOB PRIMARY KEY", many("CAST(x'00ff' || n AS TEXT)") + "DELETE FROM t WHERE typeof(k) <> 'text'; "),
+    ] {
+        let last = "INSERT INTO t VALUES(x'aa'), (x'ab'), (x'ac')";
+        let small = Small::new(&format!("CREATE TABLE t(k {kind}); {values} {last}"));
+        let due: i64 =
+            small.db.query_row("SELECT count(*) FROM t WHERE typeof(k) = 'blob'", [], |row| row.get(0)).unwrap();
+        assert_eq!((pass(&mut small.worker("key = \"k\"")).done, due), (3, 3), "{kind}");
+    }
+    let why = unfit(&Small::new("CREATE TABLE t(k REAL PRIMARY KEY)").rule("key = \"k\""));
+    assert!(why.contains("t.k has the type REAL"), "{why}");
+}
+
+#[test]
+fn what_belongs_to_another_item_by_its_foreign_key_is_not_followed() {
+    let fits = |to: &str, from: &str| {
+        let sql =
+            format!("CREATE TABLE t(k {to} UNIQUE); CREATE TABLE c(x {from} REFERENCES t(k)); CREATE INDEX x ON c(x)");
+        Checked::new(&Small::new(&sql).rule("key = \"k\"\nfollow = true")).map(|_| ())
+    };
+    for (to, from) in [
+        ("TEXT", "TEXT"),
+        ("TEXT", ""),
+        ("INT", "BIGINT"),
+        ("INT", "TEXT"),
+        ("NUMERIC", "DOUBLE"),
+        ("", ""),
+        ("", "BLOB"),
+    ] {
+        fits(to, from).unwrap();
+    }
+    for (to, from) in [
+        ("TEXT", "TEXT COLLATE NOCASE"),
+        ("TEXT COLLATE NOCASE", "TEXT"),
+        ("TEXT", "INT"),
+        ("", "INT"),
+        ("BLOB", "TEXT"),
+    ] {
+        let why = fits(to, from).unwrap_err().to_string();
+        assert!(why.contains("c.x refers to t.k and has another collation or type"), "{to} {from}: {why}");
+    }
+    // And further down.
+    let small = Small::new(
+        "CREATE TABLE t(k TEXT PRIMARY KEY); CREATE TABLE a(k TEXT PRIMARY KEY REFERENCES t(k));
+         CREATE TABLE b(x TEXT COLLATE RTRIM REFERENCES a(k))",
+    );
+    let why = unfit(&small.rule("key = \"k\"\nfollow = true"));
+    assert!(why.contains("b.x refers to a.k"), "{why}");
 }

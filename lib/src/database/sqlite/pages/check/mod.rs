@@ -225,8 +225,8 @@ fn check_view(
         return Err(SqliteError::Cancelled { what: "checking", path: path.to_owned() });
     }
     if check.lapsed.load(Ordering::Relaxed) {
-        let through = check.done.load(Ordering::Relaxed).max(1) as f64;
-        return Ok(Seen::Part((through / f64::from(layout.page_count)).min(1.0)));
+        let through = check.done.load(Ordering::Relaxed).max(1);
+        return Ok(Seen::Part(through as f64 / check.to_read().max(through) as f64));
     }
     let indices_compared = check.compare_indices(&mut not_checked);
     check.tell_crossed();
@@ -280,6 +280,12 @@ impl Check<'_> {
         self.lapsed.load(Ordering::Relaxed) || self.cancel.is_requested()
     }
 
+    /// How many pages are read: free ones are not.
+    fn to_read(&self) -> u64 {
+        let pages = u64::from(self.image.layout().page_count);
+        pages.saturating_sub(u64::from(self.image.header().freelist_pages))
+    }
+
     /// One more page is through.
     fn progress(&self) {
         let done = self.done.fetch_add(1, Ordering::Relaxed);
@@ -287,9 +293,7 @@ impl Check<'_> {
             self.lapsed.store(true, Ordering::Relaxed);
         }
         if done.is_multiple_of(PROGRESS_GRAIN) {
-            // Free pages are not read.
-            let pages = u64::from(self.image.layout().page_count);
-            let all = pages.saturating_sub(u64::from(self.image.header().freelist_pages)).max(done);
+            let all = self.to_read().max(done);
             let size = self.image.layout().page_size as u64;
             self.observer.bytes(done * size, all * size);
         }

@@ -103,6 +103,10 @@ fn a_hot_journal_is_read_and_whoever_wants_to_roll_it_back_does() {
     view.write_copy(&copy, &place.cancel, &Silent).unwrap();
     assert!(view.still_holds(PATIENCE, &place.cancel).unwrap());
     assert_eq!(std::fs::read(&copy).unwrap(), before);
+    // A journal that changes while the database does not is a living writer's: what was read of it means nothing.
+    let journal = side(&db, "-journal");
+    std::fs::write(&journal, std::fs::read(&journal).unwrap()).unwrap();
+    assert!(!view.still_holds(PATIENCE, &place.cancel).unwrap());
     let connection = Connection::open(&db).unwrap();
     connection.busy_timeout(Duration::ZERO).unwrap();
     batch(&connection, "BEGIN IMMEDIATE; COMMIT");
