@@ -99,6 +99,16 @@ pub(super) fn scan(file: &File, cancel: &Cancel) -> std::io::Result<Option<Journ
     Ok(Some(scan))
 }
 
+impl JournalScan {
+    /// The last page that a database of `bytes` bytes can have with the journal's pages: what a transaction cut off is in
+    /// the journal. A header that speaks of more is damaged.
+    pub(super) fn reach(&self, bytes: u64) -> u32 {
+        let of_file = bytes.div_ceil(u64::from(self.page_size.max(1)));
+        let of_journal = self.records.last().map_or(0, |(page, _)| *page);
+        u32::try_from(of_file).unwrap_or(u32::MAX).max(of_journal)
+    }
+}
+
 fn read_part<const N: usize>(file: &File, at: u64, len: u64) -> std::io::Result<Option<[u8; N]>> {
     if at + N as u64 > len {
         return Ok(None);

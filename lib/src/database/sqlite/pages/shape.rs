@@ -86,20 +86,25 @@ impl TableShape {
             };
             if constraint.primary && is_rowid(constraint, &key, &columns) {
                 rowid_alias = key.first().map(|(column, _)| *column);
-                late = Some(key);
+                // Its own COLLATE is forgotten on the way (sqlite3AddPrimaryKey).
+                late = Some(
+                    key.iter().map(|(c, how)| (*c, KeyColumn { collation: columns[*c].collation, ..*how })).collect(),
+                );
                 continue;
             }
+            // A constraint that says the same as one before it has no index of its own, whatever its direction.
+            let before = automatic.iter().find(|other| same_key(other, &key)).cloned();
             if constraint.primary {
-                primary = Some(key.clone());
+                primary = Some(before.clone().unwrap_or_else(|| key.clone()));
             }
-            // A constraint that says the same as one before it has no index of its own.
-            if !automatic.iter().any(|other| same_key(other, &key)) {
+            if before.is_none() {
                 automatic.push(key);
             }
         }
         if table.without_rowid {
             rowid_alias = None;
-            primary = primary.or(late);
+            let same = |late: Vec<_>| automatic.iter().find(|other| same_key(other, &late)).cloned().unwrap_or(late);
+            primary = primary.or_else(|| late.map(same));
         }
         let primary = primary.filter(|_| table.without_rowid).unwrap_or_default();
         doubtful |= table.without_rowid && primary.is_empty();
@@ -124,6 +129,22 @@ impl TableShape {
             automatic,
             columns,
         })
+    }
+
+    /// The numbers of the automatic indices that have a row in the schema: the primary key of a table without rowid is the
+    /// table itself.
+    pub(super) fn automatic_with_a_tree(&self) -> impl Iterator<Item = usize> + '_ {
+        let is_the_table = |key: &[(usize, KeyColumn)]| {
+            let mut named: Vec<(usize, Collation)> = Vec::new();
+            for one in key.iter().map(|(column, how)| (*column, how.collation)) {
+                if !named.contains(&one) {
+                    named.push(one);
+                }
+            }
+            self.without_rowid && named == self.primary
+        };
+        let primary = self.automatic.iter().position(|key| is_the_table(key));
+        (0..self.automatic.len()).filter(move |at| Some(*at) != primary).map(|at| at + 1)
     }
 
     /// The place of a column in the record.
@@ -160,11 +181,12 @@ impl IndexShape {
         }
         let unique = unique.then_some(fields.len());
         if table.without_rowid {
-            for (column, collation) in &table.primary {
+            for ((column, collation), own) in table.primary.iter().zip(&table.key) {
                 let named = fields.iter().zip(&key);
                 if !named.clone().any(|(f, k)| *f == IndexField::Column(*column) && k.collation == *collation) {
                     fields.push(IndexField::Column(*column));
-                    key.push(KeyColumn { collation: *collation, descending: false });
+                    // Those of an index that came with the table ascend always (bAscKeyBug in SQLite's source).
+                    key.push(KeyColumn { collation: *collation, descending: sql.is_some() && own.descending });
                 }
             }
         } else {

@@ -193,7 +193,7 @@ impl View {
             }
             Overlay::Journal { .. } => {
                 page_size = logs.journal.as_ref().map(|scan| scan.page_size);
-                pages = logs.journal.as_ref().map(|scan| scan.pages);
+                pages = logs.journal.as_ref().map(|scan| scan.pages.min(scan.reach(member.identity.bytes)));
             }
             Overlay::None => {}
         }

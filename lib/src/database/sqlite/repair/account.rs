@@ -149,6 +149,8 @@ pub(super) struct Tally {
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct Counts {
     pub(super) set_aside: u64,
+    /// Of these, the rows whose key another row of the result has: of which one of the two is a copy, or an older one.
+    pub(super) second: u64,
     pub(super) from_orphans: u64,
 }
 
@@ -218,20 +220,30 @@ fn of_one(base: &Base<'_>, step: Step, judged: &Judged, name: &str, counts: Coun
     let of_table = |f: &&Finding| f.object.as_deref() == Some(name) && f.rows_at_risk;
     let doubts = base.report.findings.iter().filter(of_table).filter(|f| is_doubt(f.kind)).count() as u64;
     let mut at_risk = base.report.findings.iter().filter(of_table).peekable();
+    // What is set aside and is a row of its own.
+    let apart = counts.set_aside - counts.second;
     let (lost, lost_at_most) = if at_risk.peek().is_none() {
         // A table whose definition could not be read was in no tree.
         (Some(readable_before.saturating_sub(after + counts.set_aside)), None)
     } else if let Some(rows) = by_index {
-        (Some(rows.saturating_sub(after + counts.set_aside)), None)
+        (Some(rows.saturating_sub(after + apart)), None)
+    } else if counts.second > 0 {
+        // Pages that have them stand where others stood, and nothing tells how many rows those had.
+        (None, None)
     } else {
         let gaps: Option<u64> = at_risk.filter(|f| !is_doubt(f.kind)).map(gap).sum();
-        match gaps.map(|gaps| (readable_before + gaps).saturating_sub(after)) {
+        match gaps.map(|gaps| (readable_before + gaps).saturating_sub(after + apart)) {
             Some(0) => (Some(0), None),
             most => (None, most),
         }
     };
-    // What is lost or set aside is in doubt no more.
-    let mut doubtful = doubts.saturating_sub(lost.unwrap_or(0) + counts.set_aside) + of_indices(base, name);
+    // What is lost or set aside is in doubt no more; of two rows with one key the wrong one may have been kept.
+    let mut doubtful =
+        doubts.saturating_sub(lost.unwrap_or(0) + counts.set_aside).max(counts.second) + of_indices(base, name);
+    if base.report.findings.iter().any(|f| of_table(&f) && f.kind == FindingKind::Schema) {
+        // What its rows mean is in doubt, then.
+        doubtful = doubtful.max(after);
+    }
     let mut lost = lost;
     if doubtful == 0 && lost == Some(0) && counts.set_aside == 0 {
         let unproved = prove::unproved(base, step, judged, name, counts.from_orphans);

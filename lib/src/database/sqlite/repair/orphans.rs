@@ -75,7 +75,7 @@ pub(super) fn whose<'a>(base: &Base<'_>, tables: &[&'a Object], orphan: &Orphan)
     }
     fits.sort_by_key(|(score, _)| std::cmp::Reverse(*score));
     match fits.as_slice() {
-        [] if by_rowid => Whose::Unknown,
+        [] if by_rowid || (!base.schema.faults.is_empty() && !is_of_an_index(base, orphan)) => Whose::Unknown,
         [] => Whose::Index,
         [(best, _), (second, _), ..] if best == second => Whose::Unknown,
         // An index with as many fields may have had it.
@@ -95,6 +95,23 @@ pub(super) fn fits_any(base: &Base<'_>, tables: &[&Object], page: u32) -> bool {
         });
         read.is_ok() && fits
     })
+}
+
+/// Whether an index that is known has as many fields as the rows of a page. Where a part of the schema can't be read, the
+/// others may be those of a table without rowids that it had.
+fn is_of_an_index(base: &Base<'_>, orphan: &Orphan) -> bool {
+    let mut fields = None;
+    let _told_elsewhere = base.view.image().rows_of_page(orphan.page, usize::MAX, &mut |met| {
+        row_of(&met, |_, values| {
+            fields = Some(values.len());
+            true
+        });
+        fields.is_none()
+    });
+    let indices = base.schema.objects.iter().filter(|object| object.kind == ObjectKind::Index);
+    indices
+        .map(|index| index.index_shape.as_ref().map(|shape| shape.fields.len()))
+        .any(|own| own.is_none() || own == fields)
 }
 
 /// Whether a damaged index has records as long as those of the table.

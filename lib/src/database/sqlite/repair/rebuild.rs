@@ -145,27 +145,62 @@ impl Rebuild {
                 failed.insert(index.name.clone(), error.to_string());
             }
         }
-        let verbatim = || -> rusqlite::Result<()> {
-            connection.pragma_update(None, "writable_schema", true)?;
-            connection.execute_batch("BEGIN")?;
-            for object in &schema.objects {
-                let kind = match object.kind {
-                    ObjectKind::VirtualTable => "table",
-                    ObjectKind::View => "view",
-                    ObjectKind::Trigger => "trigger",
-                    ObjectKind::Table | ObjectKind::Index => continue,
-                };
-                connection.execute(
-                    "INSERT INTO sqlite_schema(type, name, tbl_name, rootpage, sql) VALUES(?1, ?2, ?3, 0, ?4)",
-                    (kind, &object.name, &object.table, &object.sql),
-                )?;
+        let others: Vec<&Object> = schema.objects.iter().filter(|object| verbatim(object.kind).is_some()).collect();
+        let write = |objects: &[&Object]| write_verbatim(&connection, objects).asked("write definitions to", &path);
+        write(&others)?;
+        if fault(&path).is_some() {
+            // One of them makes all of the schema unreadable: those that don't are kept.
+            remove_verbatim(&connection, &others).asked("write definitions to", &path)?;
+            for object in others {
+                write(&[object])?;
+                if let Some(fault) = fault(&path) {
+                    remove_verbatim(&connection, &[object]).asked("write definitions to", &path)?;
+                    failed.insert(object.name.clone(), fault);
+                }
             }
-            connection.execute_batch("COMMIT")
-        };
-        verbatim().asked("write definitions to", &path)?;
+        }
         connection.close().map_err(|(_, source)| source).asked("close", &path)?;
         Ok(failed)
     }
+}
+
+/// What the schema calls an object that has no b-tree of its own.
+fn verbatim(kind: ObjectKind) -> Option<&'static str> {
+    match kind {
+        ObjectKind::VirtualTable => Some("table"),
+        ObjectKind::View => Some("view"),
+        ObjectKind::Trigger => Some("trigger"),
+        ObjectKind::Table | ObjectKind::Index => None,
+    }
+}
+
+fn write_verbatim(connection: &Connection, objects: &[&Object]) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "writable_schema", true)?;
+    connection.execute_batch("BEGIN")?;
+    for object in objects {
+        connection.execute(
+            "INSERT INTO sqlite_schema(type, name, tbl_name, rootpage, sql) VALUES(?1, ?2, ?3, 0, ?4)",
+            (verbatim(object.kind), &object.name, &object.table, &object.sql),
+        )?;
+    }
+    connection.execute_batch("COMMIT")
+}
+
+fn remove_verbatim(connection: &Connection, objects: &[&Object]) -> rusqlite::Result<()> {
+    connection.execute_batch("BEGIN")?;
+    for object in objects {
+        connection.execute(
+            "DELETE FROM sqlite_schema WHERE type = ?1 AND name = ?2 AND rootpage = 0",
+            (verbatim(object.kind), &object.name),
+        )?;
+    }
+    connection.execute_batch("COMMIT")
+}
+
+/// What a connection that comes now says of the schema, if it can't use it.
+fn fault(path: &Path) -> Option<String> {
+    let look = || Connection::open(path)?.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()));
+    look().err().map(|error| error.to_string())
 }
 
 pub(super) fn open(path: &Path) -> Result<Connection, SqliteError> {

@@ -134,7 +134,7 @@ impl<'b, 'i> Work<'b, 'i> {
         let base = self.base;
         let mut inserter = shape.map(|shape| Inserter::new(&rebuild.connection, &table.name, shape, self.encoding));
         let by_rowid = table.table_shape.as_ref().map(|shape| !shape.without_rowid);
-        let mut set_aside = 0;
+        let (mut set_aside, mut second) = (0, 0);
         base.view.image().walk(table.root, by_rowid, usize::MAX, &mut |met| {
             let Met::Row { page, rowid, record } = met else { return true };
             let Ok(record) = record else { return true };
@@ -142,12 +142,15 @@ impl<'b, 'i> Work<'b, 'i> {
             let put = self.row(origin, shape.zip(inserter.as_mut()), &record);
             match put {
                 Ok(Put::Done) => {}
-                Ok(Put::Aside | Put::There) => set_aside += 1,
+                Ok(Put::Aside) => set_aside += 1,
+                Ok(Put::There) => second += 1,
                 Err(error) => self.error = Some(error),
             }
             self.error.is_none() && self.go_on()
         });
-        self.tally.tables.entry(table.name.clone()).or_default().set_aside += set_aside;
+        let counts = self.tally.tables.entry(table.name.clone()).or_default();
+        counts.set_aside += set_aside + second;
+        counts.second += second;
         self.error.take().map_or(Ok(()), Err)
     }
 

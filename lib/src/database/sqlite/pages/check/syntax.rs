@@ -18,6 +18,24 @@ pub(super) fn check(schema: &Schema, findings: &Findings) {
             findings.add(Finding::new(FindingKind::Schema, loss, what).of(&object.name));
         }
     }
+    // What can't be read may have been it.
+    if schema.faults.is_empty() {
+        missing_indices(schema, findings);
+    }
+}
+
+/// The indices that the constraints of a table call for: SQLite takes a schema without one of them for malformed.
+fn missing_indices(schema: &Schema, findings: &Findings) {
+    for table in schema.objects.iter().filter(|object| object.kind == ObjectKind::Table) {
+        let Some(shape) = table.table_shape.as_ref().filter(|shape| !shape.doubtful) else { continue };
+        for number in shape.automatic_with_a_tree() {
+            let name = format!("sqlite_autoindex_{}_{number}", table.name);
+            if !schema.objects.iter().any(|o| o.kind == ObjectKind::Index && o.name.eq_ignore_ascii_case(&name)) {
+                let what = format!("its definition calls for the index {name}, which there is not");
+                findings.add(Finding::new(FindingKind::Schema, Loss::Unknown, what).of(&table.name));
+            }
+        }
+    }
 }
 
 fn fault(object: &Object, parser: Option<&Connection>) -> Option<String> {

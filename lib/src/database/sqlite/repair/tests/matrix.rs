@@ -231,3 +231,78 @@ fn what_a_header_of_a_backup_says_is_told_where_the_own_one_says_otherwise() {
     let is_told = account.losses().iter().any(|loss| loss.contains("user_version 77") && loss.contains("78"));
     assert!(is_told && !account.complete, "{:?}", account.losses());
 }
+
+/// Two hundred rows, with an index or without, in pages of which one is overwritten by a copy of another.
+#[test]
+fn a_page_in_the_place_of_another_costs_the_rows_that_the_other_had() {
+    for index in ["", "CREATE INDEX tx ON t(x);"] {
+        let mut patient = Patient::with(
+            "",
+            1024,
+            &format!(
+                "CREATE TABLE t(id INTEGER PRIMARY KEY, x, y); {index}
+                 WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 200)
+                 INSERT INTO t SELECT i, 'text ' || i, 'y' || i FROM n"
+            ),
+        );
+        let leaves = patient.of("t", "leaf");
+        let copied = patient.page(leaves[0]).to_vec();
+        let gone = u64::from(u16::from_be_bytes([patient.page(leaves[1])[3], patient.page(leaves[1])[4]]));
+        patient.page(leaves[1]).copy_from_slice(&copied);
+        let (_, account) = patient.expect(Step::Salvage, false);
+        let t = account.tables.iter().find(|t| t.table == "t").unwrap();
+        let lost = (!index.is_empty()).then_some(gone);
+        assert_eq!((t.after, t.lost, t.lost_at_most), (200 - gone, lost, None), "{t:?}");
+        assert!(t.set_aside > 10 && t.doubtful >= t.set_aside, "{t:?}");
+    }
+}
+
+#[test]
+fn a_definition_that_breaks_the_schema_is_missing_and_everything_else_is_there() {
+    const TWO: &str = "CREATE TABLE keep(x); INSERT INTO keep VALUES(1), (2);
+        CREATE TABLE a(id INTEGER PRIMARY KEY, x); INSERT INTO a VALUES(1, 'one');
+        CREATE VIEW v AS SELECT * FROM a; CREATE VIEW w AS SELECT * FROM keep;
+        CREATE TRIGGER tg AFTER DELETE ON a BEGIN DELETE FROM keep WHERE x = old.id; END;";
+    for (sql, missing) in [("CREATE VIEW v", "view v"), ("CREATE TRIGGER tg", "trigger tg")] {
+        let mut patient = Patient::with("", 1024, TWO);
+        let at = patient.bytes.windows(sql.len()).position(|part| part == sql.as_bytes()).unwrap();
+        patient.bytes[at] = 0;
+        let (_, account) = patient.expect(Step::Salvage, false);
+        assert!(account.missing_objects.iter().any(|object| object.contains(missing)), "{account:?}");
+        assert_eq!(account.objects_after, account.objects_before - 1);
+    }
+    // A trigger of a table that can't be made.
+    let mut patient = Patient::with("", 1024, TWO);
+    let at = patient.bytes.windows(14).position(|part| part == b"CREATE TABLE a").unwrap();
+    patient.bytes[at] = 0;
+    let repaired = patient.repair().unwrap();
+    let missing = &repaired.accounting.missing_objects;
+    assert!(["table a", "trigger tg"].iter().all(|own| missing.iter().any(|m| m.contains(own))), "{missing:?}");
+}
+
+/// `INTEGEZ` makes another table of it: SQLite calls the schema malformed, since an index is missing.
+#[test]
+fn a_type_that_makes_another_table_of_it_is_found_and_told() {
+    let mut patient =
+        Patient::with("", 1024, "CREATE TABLE a(id INTEGER PRIMARY KEY, x); INSERT INTO a VALUES(1, 'one'), (5, NULL)");
+    let at = patient.bytes.windows(7).position(|part| part == b"INTEGER").unwrap();
+    patient.bytes[at + 6] = b'Z';
+    let repaired = patient.repair().unwrap();
+    assert_eq!(repaired.accounting.losses(), ["a: 2 rows may be wrong"]);
+}
+
+#[test]
+fn rows_of_a_table_without_rowids_whose_definition_is_lost_are_set_aside() {
+    let mut patient = Patient::with(
+        "",
+        1024,
+        "CREATE TABLE keep(x); INSERT INTO keep VALUES(1); CREATE TABLE w(k TEXT, v, PRIMARY KEY(k)) WITHOUT ROWID;
+         WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2000)
+         INSERT INTO w SELECT 'key ' || i, 'v' || i FROM n",
+    );
+    patient.bytes[110..112].fill(0xff);
+    let repaired = patient.repair().unwrap();
+    let interior = 2000 / 20;
+    assert!(repaired.accounting.unmatched_rows > 2000 - interior, "{:?}", repaired.accounting);
+    assert!(repaired.set_aside.is_some());
+}
