@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::bytes::{DB_ALL, DB_RESERVED, LockRange, SHM_ALL, SHM_DMS, SHM_WRITE};
+use super::bytes::{DB_ALL, DB_RESERVED, LockRange, SHM_DMS, SHM_WRITE};
 use super::descriptor::{Access, LockFile, LockMode};
 use super::error::LocksError;
 use super::filesystem::side_file;
@@ -19,6 +19,8 @@ use crate::world::filesystem::locks_are_local;
 
 /// WRITE and CKPT: neither the log nor the database can be written then.
 const SHM_WRITE_AND_CKPT: LockRange = LockRange { start: SHM_WRITE.start, len: 2 };
+/// And RECOVER: who writes anything that counts has one of them.
+const SHM_WRITE_CKPT_RECOVER: LockRange = LockRange { start: SHM_WRITE.start, len: 3 };
 
 /// Write locks of our own on every one of some databases, dropped with it.
 ///
@@ -159,10 +161,13 @@ impl Fenced {
         if let Some(writer) = self.db.foreign(LockMode::Read, DB_ALL)? {
             return Err(self.unknown(exclusive(writer.pid)));
         }
-        if let Some(shm) = &self.shm
-            && shm.foreign(LockMode::Read, SHM_ALL)?.is_some()
-        {
-            return Err(self.unknown("a write lock of somebody else is left on its -shm"));
+        // Not the read marks: who begins to read write-locks one for a moment to move it (walTryBeginRead), and who would
+        // write with one write-locked has WRITE or CKPT too.
+        let Some(shm) = &self.shm else { return Ok(()) };
+        for range in [SHM_WRITE_CKPT_RECOVER, SHM_DMS] {
+            if shm.foreign(LockMode::Read, range)?.is_some() {
+                return Err(self.unknown("a write lock of somebody else is left on its -shm"));
+            }
         }
         Ok(())
     }
