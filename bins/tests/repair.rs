@@ -396,3 +396,11 @@ fn a_backup_that_is_damaged_itself_is_passed_over_for_the_one_before() {
     assert!(said.err.contains("passed over: "), "{}", said.err);
     assert_eq!(rows(&path), (4001, "ok".to_owned()));
 }
+
+#[test]
+fn a_database_that_is_not_there_is_a_matter_of_the_path() {
+    let place = Place::new();
+    for what in [&["check", "nowhere.db"][..], &["repair", "nowhere.db", "--no-service"]] {
+        place.repair(what).fails(2, &["there is no database", "check the path"]);
+    }
+}

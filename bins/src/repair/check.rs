@@ -65,6 +65,7 @@ fn text(report: &CheckReport) -> String {
         for (kind, word) in [
             (DeepKind::Integrity, "SQLite"),
             (DeepKind::FullText, "full text"),
+            (DeepKind::Spatial, "R-trees"),
             (DeepKind::ForeignKey, "foreign keys (no damage)"),
         ] {
             let of_kind = || deep.findings.iter().filter(|finding| finding.kind == kind);

@@ -65,7 +65,13 @@ pub fn repair(
     let mut report = RepairReport::new(&database, plan(service, &database, request));
     let directory = staging::directory_for(&database, &BackupId::fresh());
     staging::sweep(&database);
-    let bytes = std::fs::metadata(&database).at("look at", &database).during(what.as_str())?.len();
+    let bytes = match std::fs::metadata(&database) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Err(SqliteError::Missing { path: database.clone() }).during(what.as_str())
+        }
+        other => other.at("look at", &database).during(what.as_str()),
+    }?
+    .len();
     let backups = match &request.reference {
         Some(reference) => Some(Backups::find(reference, &database, &what)?),
         None => None,

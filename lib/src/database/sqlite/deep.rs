@@ -25,6 +25,8 @@ pub enum DeepKind {
     Integrity,
     /// A full-text index that does not agree with its rows. The rows themselves are not touched by it.
     FullText,
+    /// An R-tree whose own tables do not agree with each other (rtree.html, 6).
+    Spatial,
     /// Rows whose foreign key has no parent: no damage, but a service's matter.
     ForeignKey,
 }
@@ -102,7 +104,7 @@ pub(super) fn deep_but(
     if closed.contains("no such module") {
         report.not_judged.push(format!("virtual tables: {closed}"));
     } else {
-        report.add(DeepKind::FullText, closed);
+        report.add(if closed.contains("RTree") { DeepKind::Spatial } else { DeepKind::FullText }, closed);
     }
     let scratch = Scratch::without_virtual_tables(copy, cancel, observer)?;
     match opened(&scratch.path, &mut report)? {

@@ -164,7 +164,12 @@ impl Shared<'_> {
             }
             let is_of_words =
                 ["inverted index for FTS", "fts5: ", "fts4: ", "fts3: "].iter().any(|words| line.contains(words));
-            self.state().report.add(if is_of_words { DeepKind::FullText } else { DeepKind::Integrity }, line);
+            let kind = match () {
+                () if is_of_words => DeepKind::FullText,
+                () if line.starts_with("In RTree ") => DeepKind::Spatial,
+                () => DeepKind::Integrity,
+            };
+            self.state().report.add(kind, line);
         }
         Ok(())
     }

@@ -67,6 +67,9 @@ pub struct Accounting {
     pub unmatched_rows: u64,
     /// Full-text indices that do not agree with their rows and can't be built here.
     pub full_text: Vec<String>,
+    /// R-trees whose own tables do not agree with each other: entries are missing or wrong, and nothing says which.
+    #[serde(default)]
+    pub spatial: Vec<String>,
     /// Full-text indices that were whole and did not agree with their rows: they are built anew from the rows, and which
     /// of the two was wrong can't be told.
     #[serde(default)]
@@ -90,6 +93,7 @@ impl Accounting {
             losses.push(format!("{} rows belong to no table that is known and are set aside", self.unmatched_rows));
         }
         losses.extend(self.full_text.iter().cloned());
+        losses.extend(self.spatial.iter().map(|what| format!("R-tree: {what}")));
         losses.extend(self.words_in_doubt.iter().map(|table| {
             format!(
                 "full-text index {table} did not agree with its rows and is built anew from them: some may be wrong"
@@ -104,6 +108,7 @@ impl Accounting {
         let of_deep = |kind| judged.deep.findings.iter().filter(move |f| f.kind == kind).map(|f| f.what.clone());
         self.objects_after = judged.schema.objects.iter().map(key).collect::<BTreeSet<_>>().len();
         self.full_text = of_deep(DeepKind::FullText).collect();
+        self.spatial = of_deep(DeepKind::Spatial).collect();
         self.notes.retain(|note| !note.contains(PARENTLESS));
         self.notes.extend(of_deep(DeepKind::ForeignKey));
         self.complete = self.losses().is_empty();
@@ -188,6 +193,7 @@ pub(super) fn account(base: &Base<'_>, step: Step, judged: &Judged, tally: Tally
         log_losses: base.log_losses.clone(),
         unmatched_rows: tally.unmatched,
         full_text: of_deep(DeepKind::FullText).collect(),
+        spatial: of_deep(DeepKind::Spatial).collect(),
         words_in_doubt: Vec::new(),
         stand_ins: Vec::new(),
         notes,

@@ -306,3 +306,26 @@ fn rows_of_a_table_without_rowids_whose_definition_is_lost_are_set_aside() {
     assert!(repaired.accounting.unmatched_rows > 2000 - interior, "{:?}", repaired.accounting);
     assert!(repaired.set_aside.is_some());
 }
+
+#[test]
+fn a_damaged_r_tree_is_told_and_keeps_nothing_else_from_being_repaired() {
+    const SHAPES: &str = "CREATE VIRTUAL TABLE rt USING rtree(id, x0, x1); CREATE VIRTUAL TABLE ft USING fts5(body);
+        CREATE TABLE keep(x); INSERT INTO keep VALUES(1);
+        WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 300)
+        INSERT INTO rt SELECT i, i, i + 1 FROM n; INSERT INTO ft SELECT 'words ' || id FROM rt;";
+    for (table, filler) in [("rt_node", 0), ("rt_rowid", 0), ("rt_node", 0xff)] {
+        let mut patient = Patient::with("", 1024, SHAPES);
+        let leaves = patient.of(table, "leaf");
+        for page in if filler == 0 { &leaves[1..2] } else { &leaves[..] } {
+            patient.page(*page).fill(filler);
+        }
+        let repaired = patient.repair().unwrap();
+        let losses = repaired.accounting.losses();
+        assert!(!repaired.accounting.spatial.is_empty(), "{table}: {losses:?}");
+        assert!(!losses.iter().any(|loss| loss.contains("full-text")), "{table}: {losses:?}");
+        assert_eq!(rows(&repaired.file)["keep"].len(), 1);
+        let words = "SELECT count(*) FROM ft WHERE ft MATCH 'words'";
+        let found: i64 = Connection::open(&repaired.file).unwrap().query_row(words, [], |row| row.get(0)).unwrap();
+        assert_eq!(found, 300, "{table}");
+    }
+}
