@@ -36,7 +36,31 @@ impl Check<'_> {
                 self.compare(table, plan, index, expected);
             }
         }
+        self.doubt_what_several_lack();
         compared
+    }
+
+    /// Rows that one index lacks are the index's fault, mostly. Where several whole ones lack the same, a page of the table
+    /// may be an older one, which has them again.
+    fn doubt_what_several_lack(&self) {
+        let table_of = |finding: &Finding| {
+            let index = self.trees.iter().find(|tree| Some(&tree.name) == finding.object.as_ref());
+            index.and_then(|index| index.compared_with).map(|(table, _)| table)
+        };
+        let lacks = |finding: &Finding| {
+            finding.kind == FindingKind::IndexMismatch && finding.loss == Loss::Index && !finding.rows.is_empty()
+        };
+        self.findings.look_back(|all| {
+            let lacking: Vec<(Option<usize>, Vec<i64>)> =
+                all.iter().filter(|f| lacks(f)).map(|f| (table_of(f), f.rows.clone())).collect();
+            for finding in all.iter_mut().filter(|f| lacks(f)) {
+                let alike = lacking.iter().filter(|(table, rows)| *rows == finding.rows && *table == table_of(finding));
+                if alike.count() > 1 {
+                    finding.what.push_str("; another index lacks the same rows: they may have been deleted");
+                    (finding.loss, finding.rows_at_risk) = (Loss::Unknown, true);
+                }
+            }
+        });
     }
 
     fn compare(&self, table: &Tree, plan: &RowPlan, index: &Tree, expected: &IndexSum) {

@@ -267,6 +267,11 @@ impl Findings {
         (inner.0.len() < self.max).then(|| of_object.filter_map(|finding| finding.page).collect())
     }
 
+    /// What only all of them together tell.
+    pub(super) fn look_back(&self, look: impl FnOnce(&mut [Finding])) {
+        look(&mut self.inner.lock().unwrap_or_else(PoisonError::into_inner).0);
+    }
+
     /// In the order of pages.
     pub(super) fn into_parts(self) -> (Vec<Finding>, BTreeMap<FindingKind, u64>) {
         let (mut all, totals) = self.inner.into_inner().unwrap_or_else(PoisonError::into_inner);

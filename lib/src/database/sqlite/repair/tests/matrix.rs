@@ -329,3 +329,26 @@ fn a_damaged_r_tree_is_told_and_keeps_nothing_else_from_being_repaired() {
         assert_eq!(found, 300, "{table}");
     }
 }
+
+/// Two whole indices know nothing of rows that a page of the table has again.
+#[test]
+fn an_older_page_of_a_table_brings_no_deleted_row_back_untold() {
+    for (unique, doubtful) in [("UNIQUE", 14), ("", 0)] {
+        let mut patient = Patient::with(
+            "",
+            1024,
+            &format!(
+                "CREATE TABLE c(u, v, w {unique}); CREATE INDEX cuv ON c(u, v);
+                 WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 200)
+                 INSERT INTO c SELECT i, 'v' || i, i * i FROM n"
+            ),
+        );
+        let leaf = patient.of("c", "leaf")[0];
+        let before = patient.page(leaf).to_vec();
+        patient.change("DELETE FROM c WHERE u % 5 = 0");
+        patient.page(leaf).copy_from_slice(&before);
+        let repaired = patient.repair().unwrap();
+        let c = repaired.accounting.tables.iter().find(|t| t.table == "c").unwrap();
+        assert_eq!((c.doubtful, repaired.accounting.complete), (doubtful, doubtful == 0), "{c:?}");
+    }
+}
