@@ -156,3 +156,15 @@ fn values_of_many_megabytes_are_checked_in_bounded_memory() {
     let (text, error) = (String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
     assert!(out.status.success() && text.contains("nothing is damaged"), "{text}{error}");
 }
+
+#[test]
+fn a_database_that_was_written_in_the_future_is_checked_and_backed_up() {
+    let place = Place::new();
+    let path = notes(&place);
+    let later = std::time::SystemTime::now() + std::time::Duration::from_secs(3600);
+    std::fs::File::options().write(true).open(&path).unwrap().set_modified(later).unwrap();
+    place.repair(&["check".as_ref(), path.as_os_str()]).succeeds();
+    place
+        .backup(&["backup".as_ref(), "--sqlite".as_ref(), path.as_os_str(), "--to".as_ref(), "store".as_ref()])
+        .succeeds();
+}

@@ -107,6 +107,9 @@ pub(super) fn copy_bytes(
     Ok(at)
 }
 
+/// Two changes closer than this may carry the same time stamp: the kernel's clock for files ticks every 1 to 10 ms.
+const STAMP_GRAIN: Duration = Duration::from_millis(50);
+
 /// What tells one state of a file from another, as far as the file system knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stamp {
@@ -146,10 +149,15 @@ impl Stamp {
         (self.device, self.inode, self.len, self.modified) == (other.device, other.inode, other.len, other.modified)
     }
 
-    /// When it was written or changed last, as time since the epoch.
-    pub(super) fn last_change(&self) -> Duration {
-        let (seconds, nanoseconds) = self.modified.max(self.changed);
-        Duration::new(u64::try_from(seconds).unwrap_or(0), u32::try_from(nanoseconds).unwrap_or(0).min(999_999_999))
+    /// How long after `at`, a time since the epoch, a further change is certain to carry another time than the last one; `None`
+    /// for now. A time in the future, of another clock or by touch(1), is none that a change would get.
+    pub(super) fn settles_in(&self, at: Duration) -> Option<Duration> {
+        let time = |(seconds, nanoseconds): (i64, i64)| {
+            let nanoseconds = u32::try_from(nanoseconds).unwrap_or(0).min(999_999_999);
+            Duration::new(u64::try_from(seconds).unwrap_or(0), nanoseconds)
+        };
+        let recent = [self.modified, self.changed].map(time).into_iter().filter(|time| time.abs_diff(at) < STAMP_GRAIN);
+        recent.map(|time| (time + STAMP_GRAIN).saturating_sub(at)).max()
     }
 }
 

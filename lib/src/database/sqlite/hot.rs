@@ -19,9 +19,6 @@ use crate::world::wait;
 /// How often a copy that somebody wrote to meanwhile is begun anew.
 const ATTEMPTS_MAX: usize = 5;
 
-/// Two changes closer than this may carry the same time stamp: the kernel's clock for files ticks every 1 to 10 ms.
-pub(super) const STAMP_GRAIN: Duration = Duration::from_millis(50);
-
 /// Copies the databases as of one instant while their service runs; also when nobody has them open.
 ///
 /// - Live, WAL: nobody waits for the copy. For a set of several, writers wait while the ends of the logs are read
@@ -88,7 +85,7 @@ impl Instantly {
     pub(super) fn of(member: &Member) -> Result<Self, SqliteError> {
         let stamps = member.stamps()?;
         Ok(Self {
-            racy: stamps[0].is_none_or(|stamp| now().saturating_sub(stamp.last_change()) < STAMP_GRAIN),
+            racy: stamps[0].is_none_or(|stamp| stamp.settles_in(now()).is_some()),
             stamps,
             change_counter: super::header::identify_open(&member.db)?.change_counter,
             mark: None,
@@ -158,15 +155,14 @@ pub(super) fn settle<'a>(
     cancel: &Cancel,
     path: &Path,
 ) -> Result<(), SqliteError> {
-    let mut newest = Duration::ZERO;
+    let mut longest = None;
     for member in members {
         for stamp in member.stamps()?.iter().flatten() {
-            newest = newest.max(stamp.last_change());
+            longest = longest.max(stamp.settles_in(now()));
         }
     }
-    let age = now().saturating_sub(newest);
-    if age < STAMP_GRAIN {
-        let until = Instant::now() + (STAMP_GRAIN - age);
+    if let Some(longest) = longest {
+        let until = Instant::now() + longest;
         let cancelled = wait::readable(&[cancel.as_fd()], until).at("wait for", path)?;
         if !cancelled.is_empty() {
             return Err(SqliteError::Cancelled { what: "reading", path: path.to_owned() });

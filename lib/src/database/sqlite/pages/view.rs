@@ -18,7 +18,7 @@ use serde::Serialize;
 use super::super::copy::Stamp;
 use super::super::error::SqliteError;
 use super::super::header::{Identity, JournalMode, identify, identify_open};
-use super::super::hot::{STAMP_GRAIN, now, same_content, settle};
+use super::super::hot::{now, same_content, settle};
 use super::super::live::{Member, Usage, open_if_there, usage_of};
 use super::header::Header;
 use super::image::Image;
@@ -298,8 +298,7 @@ impl State {
 
     /// Whether it was changed so short a time before that another change could look the same.
     fn is_racy(&self, with_journal: bool) -> bool {
-        let is =
-            |stamp: Option<Stamp>| stamp.is_none_or(|stamp| self.at.saturating_sub(stamp.last_change()) < STAMP_GRAIN);
+        let is = |stamp: Option<Stamp>| stamp.is_none_or(|stamp| stamp.settles_in(self.at).is_some());
         is(self.stamps[0]) || (with_journal && is(self.stamps[2]))
     }
 }

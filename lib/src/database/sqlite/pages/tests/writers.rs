@@ -116,3 +116,15 @@ fn a_hot_journal_is_read_and_whoever_wants_to_roll_it_back_does() {
     drop(service.stdin.take());
     service.wait().unwrap();
 }
+
+#[test]
+fn a_time_in_the_future_is_not_the_time_of_a_change_that_is_to_come() {
+    let place = Place::new("PRAGMA journal_mode=DELETE; CREATE TABLE t(v)");
+    let later = std::time::SystemTime::now() + Duration::from_secs(3600);
+    File::options().write(true).open(&place.db).unwrap().set_modified(later).unwrap();
+    assert_eq!(place.check().consistency, Consistency::Quiet);
+    let view = place.view();
+    assert!(view.still_holds(PATIENCE, &place.cancel).unwrap());
+    place.run("INSERT INTO t VALUES(1)");
+    assert!(!view.still_holds(PATIENCE, &place.cancel).unwrap());
+}
