@@ -147,8 +147,9 @@ impl Rebuild {
         }
         let others: Vec<&Object> = schema.objects.iter().filter(|object| verbatim(object.kind).is_some()).collect();
         let write = |objects: &[&Object]| write_verbatim(&connection, objects).asked("write definitions to", &path);
+        let usable = fault(&path).is_none();
         write(&others)?;
-        if fault(&path).is_some() {
+        if usable && fault(&path).is_some() {
             // One of them makes all of the schema unreadable: those that don't are kept.
             remove_verbatim(&connection, &others).asked("write definitions to", &path)?;
             for object in others {
@@ -199,8 +200,11 @@ fn remove_verbatim(connection: &Connection, objects: &[&Object]) -> rusqlite::Re
 
 /// What a connection that comes now says of the schema, if it can't use it.
 fn fault(path: &Path) -> Option<String> {
-    let look = || Connection::open(path)?.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()));
-    look().err().map(|error| error.to_string())
+    let look = |connection: Connection| connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()));
+    match open(path) {
+        Ok(connection) => look(connection).err().map(|error| error.to_string()),
+        Err(error) => Some(error.to_string()),
+    }
 }
 
 pub(super) fn open(path: &Path) -> Result<Connection, SqliteError> {
