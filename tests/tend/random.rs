@@ -393,12 +393,10 @@ pub(crate) fn random_clients() {
         panic!("seed {seed}, {}: {:#?}", kept.display(), &faults[..faults.len().min(TOLD_MAX)]);
     }
     assert!(!place.log().contains("database is locked"), "the server had to wait for too long");
-    assert!(
-        removed.by_us > count / 30 && removed.by_server > 0 && tally.passes.killed_within > 0,
-        "{removed:?} {tally:?}"
-    );
-    // What is rarer comes in a long run for sure.
-    assert!(!thorough || tally.half_closed > 0 && tally.servers_killed > 0, "{tally:?}");
+    assert!(removed.by_us > count / 30 && removed.by_server > 0 && tally.passes.killed > 0, "{removed:?} {tally:?}");
+    // What is rarer comes in a long run for sure: of three kills, none may be within a pass.
+    let rarer = [tally.passes.killed_within, tally.half_closed, tally.servers_killed];
+    assert!(!thorough || rarer.into_iter().all(|count| count > 0), "{tally:?}");
     controls(&place, &ledger);
     end(server.unwrap());
 }
