@@ -108,12 +108,7 @@ impl TableShape {
         }
         let primary = primary.filter(|_| table.without_rowid).unwrap_or_default();
         doubtful |= table.without_rowid && primary.is_empty();
-        let mut keyed: Vec<(usize, KeyColumn)> = Vec::new();
-        for (column, how) in primary {
-            if !keyed.iter().any(|(other, o)| *other == column && o.collation == how.collation) {
-                keyed.push((column, how));
-            }
-        }
+        let keyed = distinct(&primary);
         for (column, _) in &keyed {
             columns[*column].not_null = true;
         }
@@ -135,13 +130,8 @@ impl TableShape {
     /// table itself.
     pub(super) fn automatic_with_a_tree(&self) -> impl Iterator<Item = usize> + '_ {
         let is_the_table = |key: &[(usize, KeyColumn)]| {
-            let mut named: Vec<(usize, Collation)> = Vec::new();
-            for one in key.iter().map(|(column, how)| (*column, how.collation)) {
-                if !named.contains(&one) {
-                    named.push(one);
-                }
-            }
-            self.without_rowid && named == self.primary
+            let named = distinct(key).into_iter().map(|(column, how)| (column, how.collation));
+            self.without_rowid && named.eq(self.primary.iter().copied())
         };
         let primary = self.automatic.iter().position(|key| is_the_table(key));
         (0..self.automatic.len()).filter(move |at| Some(*at) != primary).map(|at| at + 1)
@@ -216,6 +206,17 @@ fn is_rowid(constraint: &Constraint, key: &[(usize, KeyColumn)], columns: &[Colu
     };
     let backwards = constraint.of_column && constraint.terms.iter().any(|term| term.descending);
     columns[*column].type_name.eq_ignore_ascii_case("integer") && !backwards
+}
+
+/// A key without the columns that it names again in the same order: the b-tree has them once.
+fn distinct(key: &[(usize, KeyColumn)]) -> Vec<(usize, KeyColumn)> {
+    let mut once: Vec<(usize, KeyColumn)> = Vec::new();
+    for (column, how) in key {
+        if !once.iter().any(|(other, o)| other == column && o.collation == how.collation) {
+            once.push((*column, *how));
+        }
+    }
+    once
 }
 
 fn same_key(a: &[(usize, KeyColumn)], b: &[(usize, KeyColumn)]) -> bool {

@@ -45,6 +45,17 @@ impl Place {
         connection.close().unwrap();
     }
 
+    /// As it lies after its process died in a transaction that had spilled into the file: copies of both while it is open.
+    fn died_in(&self, sql: &str) -> Self {
+        let connection = Connection::open(&self.db).unwrap();
+        batch(&connection, &format!("PRAGMA cache_size=5; PRAGMA cache_spill=5; BEGIN; {sql}"));
+        let dir = tempfile::tempdir().unwrap();
+        let db = dir.path().join("library.db");
+        std::fs::copy(&self.db, &db).unwrap();
+        std::fs::copy(side(&self.db, "-journal"), side(&db, "-journal")).unwrap();
+        Self { dir, db, cancel: Cancel::new().unwrap() }
+    }
+
     fn view(&self) -> View {
         View::open(&self.db, None, PATIENCE, &self.cancel).unwrap()
     }

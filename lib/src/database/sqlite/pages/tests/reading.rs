@@ -117,19 +117,12 @@ fn a_writer_in_wal_mode_is_read_up_to_its_last_commit() {
 fn a_hot_journal_gives_the_pages_of_before() {
     let place = Place::new(&format!("PRAGMA journal_mode=DELETE; {FILL}"));
     let before = theirs(&place.db);
-    // A transaction that has spilled into the file, and whose process is gone: copies of both files while it is open.
-    let connection = Connection::open(&place.db).unwrap();
-    batch(&connection, "PRAGMA cache_size=5; PRAGMA cache_spill=5; BEGIN; UPDATE t SET a = 'x', b = randomblob(900);");
-    let other = tempfile::tempdir().unwrap();
-    let db = other.path().join("library.db");
-    std::fs::copy(&place.db, &db).unwrap();
-    std::fs::copy(side(&place.db, "-journal"), side(&db, "-journal")).unwrap();
-    drop(connection);
-    let copied = std::fs::read(&db).unwrap();
-    let view = View::open(&db, None, PATIENCE, &place.cancel).unwrap();
+    let dead = place.died_in("UPDATE t SET a = 'x', b = randomblob(900);");
+    let copied = std::fs::read(&dead.db).unwrap();
+    let view = dead.view();
     assert!(view.logs.hot && view.logs.journal.as_ref().unwrap().records.len() > 10);
     let ours = ours(&view);
     drop(view);
-    assert_eq!(std::fs::read(&db).unwrap(), copied);
+    assert_eq!(std::fs::read(&dead.db).unwrap(), copied);
     same(&ours, &before);
 }

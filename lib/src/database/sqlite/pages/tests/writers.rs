@@ -87,31 +87,26 @@ fn a_view_lapses_where_somebody_wrote_or_waits_for_too_long() {
 fn a_hot_journal_is_read_and_whoever_wants_to_roll_it_back_does() {
     let place = Place::new("PRAGMA journal_mode=DELETE; CREATE TABLE t(a); INSERT INTO t VALUES(randomblob(90000))");
     let before = std::fs::read(&place.db).unwrap();
-    let connection = Connection::open(&place.db).unwrap();
-    batch(&connection, "PRAGMA cache_size=5; PRAGMA cache_spill=5; BEGIN; UPDATE t SET a = randomblob(90000);");
-    let other = tempfile::tempdir().unwrap();
-    let db = other.path().join("library.db");
-    std::fs::copy(&place.db, &db).unwrap();
-    std::fs::copy(side(&place.db, "-journal"), side(&db, "-journal")).unwrap();
-    drop(connection);
-    assert_ne!(std::fs::read(&db).unwrap(), before);
+    let dead = place.died_in("UPDATE t SET a = randomblob(90000);");
+    let db = &dead.db;
+    assert_ne!(std::fs::read(db).unwrap(), before);
     // A process that has it open, and has not looked at its journal yet.
-    let mut service = Command::new("cat").stdin(Stdio::piped()).stdout(File::open(&db).unwrap()).spawn().unwrap();
-    let view = View::open(&db, None, PATIENCE, &place.cancel).unwrap();
+    let mut service = Command::new("cat").stdin(Stdio::piped()).stdout(File::open(db).unwrap()).spawn().unwrap();
+    let view = dead.view();
     assert_eq!((view.consistency(), view.logs.hot), (Consistency::Compared, true));
-    let copy = other.path().join("copy.db");
+    let copy = dead.dir.path().join("copy.db");
     view.write_copy(&copy, &place.cancel, &Silent).unwrap();
     assert!(view.still_holds(PATIENCE, &place.cancel).unwrap());
     assert_eq!(std::fs::read(&copy).unwrap(), before);
     // A journal that changes while the database does not is a living writer's: what was read of it means nothing.
-    let journal = side(&db, "-journal");
+    let journal = side(db, "-journal");
     std::fs::write(&journal, std::fs::read(&journal).unwrap()).unwrap();
     assert!(!view.still_holds(PATIENCE, &place.cancel).unwrap());
-    let connection = Connection::open(&db).unwrap();
+    let connection = Connection::open(db).unwrap();
     connection.busy_timeout(Duration::ZERO).unwrap();
     batch(&connection, "BEGIN IMMEDIATE; COMMIT");
     connection.close().unwrap();
-    assert_eq!(std::fs::read(&db).unwrap(), before);
+    assert_eq!(std::fs::read(db).unwrap(), before);
     assert!(!view.still_holds(PATIENCE, &place.cancel).unwrap());
     drop(service.stdin.take());
     service.wait().unwrap();
