@@ -28,8 +28,24 @@ pub fn parse<C: Parser>() -> Result<C, ExitCode> {
     C::try_parse().map_err(|error| {
         // clap's own codes: 0 for help, 2 for a mistake. A closed output is no mistake.
         let _nobody_to_tell = error.print();
-        if error.use_stderr() { Outcome::Failed(svckit::FailureKind::Usage).into() } else { ExitCode::SUCCESS }
+        if !error.use_stderr() {
+            return ExitCode::SUCCESS;
+        }
+        // What could not be parsed does not tell; a script that asks for JSON gets it all the same.
+        let json = std::env::args_os().take_while(|arg| arg != "--").any(|arg| arg == "--json");
+        Output::new("", json).failure_as_json(&mistake(&error.to_string()), None);
+        Outcome::Failed(svckit::FailureKind::Usage).into()
     })
+}
+
+/// What clap says, as an error of ours: the first paragraph tells what is wrong, the others what to write.
+fn mistake(said: &str) -> ToolError {
+    let (what, hint) = said.trim().split_once("\n\n").unwrap_or((said.trim(), ""));
+    let line = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    ToolError::usage(
+        line(what.strip_prefix("error: ").unwrap_or(what)),
+        hint.split("\n\n").map(line).collect::<Vec<_>>().join("; "),
+    )
 }
 
 /// One run of a program.

@@ -77,6 +77,11 @@ impl Output {
     /// Tells why it failed; with `--json` also as an object on standard output.
     pub fn failure(&self, error: &ToolError, target: Option<&str>) {
         self.complain(error, target);
+        self.failure_as_json(error, target);
+    }
+
+    /// The object of a failure alone, where results are JSON.
+    pub(crate) fn failure_as_json(&self, error: &ToolError, target: Option<&str>) {
         if self.json {
             let outcome = Outcome::Failed(error.kind());
             let value = serde_json::json!({

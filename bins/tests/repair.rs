@@ -404,3 +404,65 @@ fn a_database_that_is_not_there_is_a_matter_of_the_path() {
         place.repair(what).fails(2, &["there is no database", "check the path"]);
     }
 }
+
+/// The worst that a person can do then is to start the service: SQLite deletes the log.
+#[test]
+fn a_database_of_which_only_the_log_is_left_is_had_back_from_it() {
+    let place = Place::new();
+    let path = library(&place);
+    // All of it is in the log, as the first transaction after a restart of the log leaves it.
+    let connection = Connection::open(&path).unwrap();
+    connection
+        .execute_batch("PRAGMA wal_autocheckpoint=0; PRAGMA journal_mode=DELETE; PRAGMA journal_mode=WAL")
+        .unwrap();
+    connection.execute_batch("VACUUM").unwrap();
+    let log = std::fs::read(place.path("data/library.db-wal")).unwrap();
+    connection.close().unwrap();
+    let lay = |name: &str| std::fs::write(place.path("data").join(name), &log).unwrap();
+    lay("library.db-wal");
+    std::fs::write(&path, "").unwrap();
+    let found = json(&place.repair(&["check", "data/library.db", "--json"]), 11);
+    assert!(found["findings"][0]["what"].as_str().unwrap().contains("what is left of the database is in its -wal"));
+    let repaired = json(&place.repair(&["repair", "data/library.db", "--no-service", "--json"]), 0);
+    assert_eq!(repaired["outcome"], "complete", "{repaired}");
+    assert_eq!(rows(&path), (4000, "ok".to_owned()));
+    // The name of the database is gone, too.
+    std::fs::remove_file(&path).unwrap();
+    lay("library.db-wal");
+    let said = place.repair(&["repair", "data/library.db", "--no-service"]);
+    assert_eq!(said.code, 11, "{}", said.err);
+    assert!(said.err.contains("create an empty "), "{}", said.err);
+    std::fs::write(&path, "").unwrap();
+    assert_eq!(place.repair(&["repair", "data/library.db", "--no-service"]).code, 0);
+    assert_eq!(rows(&path), (4000, "ok".to_owned()));
+}
+
+#[test]
+fn of_a_file_that_is_cut_within_its_first_page_the_repair_speaks_by_its_name() {
+    let place = Place::new();
+    let path = library(&place);
+    let whole = std::fs::read(&path).unwrap();
+    for bytes in [1, 50, 100, 500] {
+        std::fs::write(&path, &whole[..bytes]).unwrap();
+        for mode in ["--dry-run", "--accept-loss"] {
+            let said = place.repair(&["repair", "data/library.db", "--no-service", mode]);
+            assert!([2, 11].contains(&said.code), "{bytes}: {}", said.err);
+            assert!(!said.err.contains("svckit-restore"), "{}", said.err);
+            assert_eq!(std::fs::read(&path).unwrap(), whole[..bytes]);
+        }
+    }
+}
+
+#[test]
+fn a_command_line_that_can_not_be_parsed_is_told_as_json_too() {
+    let place = Place::new();
+    for (arguments, wanted) in [
+        (&["check", "--json"][..], "required arguments were not provided: <PATH>"),
+        (&["check", "--json", "--bogus", "x"], "unexpected argument '--bogus' found"),
+    ] {
+        let told = json(&place.repair(arguments), 2);
+        assert_eq!((&told["kind"], &told["exit"]), (&"usage".into(), &2.into()), "{told}");
+        assert!(told["error"].as_str().unwrap().contains(wanted), "{told}");
+    }
+    assert_eq!(place.repair(&["check", "--bogus", "--", "--json"]).out, "");
+}

@@ -65,13 +65,7 @@ pub fn repair(
     let mut report = RepairReport::new(&database, plan(service, &database, request));
     let directory = staging::directory_for(&database, &BackupId::fresh());
     staging::sweep(&database);
-    let bytes = match std::fs::metadata(&database) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            Err(SqliteError::Missing { path: database.clone() }).during(what.as_str())
-        }
-        other => other.at("look at", &database).during(what.as_str()),
-    }?
-    .len();
+    let bytes = sqlite::bytes_of(&database).during(what.as_str())?;
     let backups = match &request.reference {
         Some(reference) => Some(Backups::find(reference, &database, &what)?),
         None => None,
@@ -286,7 +280,7 @@ impl Job<'_> {
     fn repair(&self, copy: &Path, log_losses: &[String]) -> Result<Repaired, SqliteError> {
         let work = self.directory.join("work");
         DirBuilder::new().mode(0o700).create(&work).at("create the directory", &work)?;
-        repair_copy(RepairInput {
+        let repaired = repair_copy(RepairInput {
             copy,
             work: &work,
             reference: self.reference.as_deref(),
@@ -295,6 +289,13 @@ impl Job<'_> {
             log_losses,
             cancel: &self.context.cancel,
             observer: self.context.observer.as_ref(),
+        });
+        repaired.map_err(|error| match error {
+            // The copy means nothing to those who read this.
+            SqliteError::Unrepaired { reasons, stray, .. } => {
+                SqliteError::Unrepaired { path: self.database.to_owned(), reasons, stray }
+            }
+            other => other,
         })
     }
 

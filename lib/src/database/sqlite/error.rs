@@ -36,6 +36,19 @@ pub enum SqliteError {
         /// The path.
         path: PathBuf,
     },
+    /// It is gone or has no bytes, and its log or its journal is still there.
+    #[error(
+        "{} {}, and {} is still there: SQLite deletes that when anybody opens the database",
+        path.display(), if *gone { "is gone" } else { "is empty" }, log.display()
+    )]
+    LogOnly {
+        /// The database.
+        path: PathBuf,
+        /// What is left of it.
+        log: PathBuf,
+        /// There is no file of that name.
+        gone: bool,
+    },
     /// It is some other file.
     #[error("{} is not a SQLite database: {reason}", path.display())]
     NotSqlite {
@@ -158,7 +171,7 @@ impl Failure for SqliteError {
             | Self::Twice { .. } => FailureKind::Usage,
             Self::InFlight { .. } | Self::HoldTooLong { .. } => FailureKind::WriteInFlight,
             Self::NotAtRest { .. } | Self::Replace { .. } => FailureKind::Unsafe,
-            Self::Corrupt { .. } | Self::Unrepaired { .. } => FailureKind::Corrupt,
+            Self::Corrupt { .. } | Self::Unrepaired { .. } | Self::LogOnly { .. } => FailureKind::Corrupt,
             Self::Sqlite { source, .. } => match source.sqlite_error_code() {
                 Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase) => FailureKind::Corrupt,
                 Some(rusqlite::ErrorCode::PermissionDenied | rusqlite::ErrorCode::ReadOnly) => FailureKind::Permission,
@@ -175,6 +188,15 @@ impl Failure for SqliteError {
             Self::Missing { .. } => "check the path; the service may keep its data elsewhere",
             Self::NotAFile { .. } => "name the database file itself",
             Self::Empty { .. } => "start the service once, so that it creates its tables",
+            Self::LogOnly { path, log, gone } => {
+                let create =
+                    if *gone { format!("create an empty {}, and then ", path.display()) } else { String::new() };
+                return Some(format!(
+                    "don't start the service; keep a copy of {}; {create}run `svc-repair repair {}`, which takes what it has",
+                    log.display(),
+                    path.display()
+                ));
+            }
             Self::NotSqlite { .. } => "name a SQLite database; an encrypted one can't be read without its key",
             Self::Twice { .. } => "name every database once",
             Self::InFlight { .. } => "use --mode cold, which stops the service for the copy",

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::error::SqliteError;
-use crate::sqlite_locks::{Access, LockFile};
+use crate::sqlite_locks::{Access, LockFile, has_content, side_file};
 use crate::world::disk::{AtPath, FileId};
 
 /// How long a header is.
@@ -44,7 +44,8 @@ pub struct Identity {
 /// Says whether `path` is a SQLite database, by its header; symbolic links are followed. Changes nothing.
 ///
 /// # Errors
-/// A distinct error each where there is no file, a directory or another thing, an empty file, another file.
+/// A distinct error each where there is no file, a directory or another thing, an empty file, another file; and where only
+/// its log is left of a database ([`SqliteError::LogOnly`]).
 pub fn identify(path: &Path) -> Result<Identity, SqliteError> {
     look_at(path)?;
     identify_open(&LockFile::open(path, Access::Read)?)
@@ -55,7 +56,7 @@ pub(super) fn identify_open(file: &LockFile) -> Result<Identity, SqliteError> {
     let path = file.path();
     let bytes = file.file().metadata().at("look at", path)?.len();
     if bytes == 0 {
-        return Err(SqliteError::Empty { path: path.to_owned() });
+        return Err(log_of(path, false)?.unwrap_or_else(|| SqliteError::Empty { path: path.to_owned() }));
     }
     let not = |reason: String| SqliteError::NotSqlite { path: path.to_owned(), reason };
     let mut header = [0; HEADER_LEN];
@@ -69,7 +70,7 @@ pub(super) fn identify_open(file: &LockFile) -> Result<Identity, SqliteError> {
 fn look_at(path: &Path) -> Result<(), SqliteError> {
     let metadata = match std::fs::metadata(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Err(SqliteError::Missing { path: path.to_owned() });
+            return Err(missing(path)?);
         }
         other => other.at("look at", path)?,
     };
@@ -82,6 +83,22 @@ fn look_at(path: &Path) -> Result<(), SqliteError> {
         () => "a device",
     };
     Err(SqliteError::NotAFile { path: path.to_owned(), what })
+}
+
+/// Why there is no file `path`.
+pub(super) fn missing(path: &Path) -> Result<SqliteError, SqliteError> {
+    Ok(log_of(path, true)?.unwrap_or_else(|| SqliteError::Missing { path: path.to_owned() }))
+}
+
+/// What a log beside a database without a byte says of it.
+fn log_of(path: &Path, gone: bool) -> Result<Option<SqliteError>, SqliteError> {
+    for suffix in ["-wal", "-journal"] {
+        let log = side_file(path, suffix);
+        if has_content(&log)? {
+            return Ok(Some(SqliteError::LogOnly { path: path.to_owned(), log, gone }));
+        }
+    }
+    Ok(None)
 }
 
 fn parse(header: &[u8; HEADER_LEN], file: FileId, bytes: u64) -> Result<Identity, String> {

@@ -37,7 +37,9 @@ pub use facts::{DatabaseFacts, SchemaObject, TableRows};
 pub use fenced::snapshot_fenced;
 pub use header::{Identity, JournalMode, identify};
 pub use hot::snapshot_hot;
-pub use preserve::{Preserved, PreservedFile, PreservedManifest, Untouched, preserve, preserved_in, preserved_sets};
+pub use preserve::{
+    Preserved, PreservedFile, PreservedManifest, Untouched, bytes_of, preserve, preserved_in, preserved_sets,
+};
 pub use snapshot::{Snapshot, SnapshotRequest};
 pub use validate::{Validation, validate};
 

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::copy::{Progress, Stamp, copy_bytes, create};
 use super::error::SqliteError;
 use super::hash::sha256;
+use super::header::missing;
 use super::live::open_if_there;
 use super::own::beside;
 use crate::name::BackupId;
@@ -109,6 +110,22 @@ impl Untouched {
     }
 }
 
+/// The length of a database with the files beside it, in bytes.
+///
+/// # Errors
+/// As [`super::identify`] where there is no database; when a file can't be looked at.
+pub fn bytes_of(database: &Path) -> Result<u64, SqliteError> {
+    let mut bytes = 0;
+    for suffix in SUFFIXES {
+        match std::fs::metadata(beside(database, suffix)) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && !suffix.is_empty() => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(missing(database)?),
+            other => bytes += other.at("look at", database)?.len(),
+        }
+    }
+    Ok(bytes)
+}
+
 /// Preserves what lies at `database`: nobody may have it open, or be able to open it. A set with the same content is
 /// verified and taken again. `staging`: a directory of ours on the same file system, for what is not complete yet.
 ///
@@ -136,7 +153,7 @@ pub fn preserve(
         });
     }
     if files.first().is_none_or(|file| !file.suffix.is_empty()) {
-        return Err(SqliteError::Missing { path: database.to_owned() });
+        return Err(missing(database)?);
     }
     let sets = preserved_sets(database)?;
     let sequence = sets.last().map_or(0, |set| set.manifest.sequence) + 1;

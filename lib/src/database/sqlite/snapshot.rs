@@ -44,7 +44,7 @@ pub(super) fn in_order(databases: &[PathBuf]) -> Result<Vec<(usize, &Path)>, Sql
     for (index, path) in databases.iter().enumerate() {
         let real = match std::fs::canonicalize(path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Err(SqliteError::Missing { path: path.clone() });
+                return Err(super::header::missing(path)?);
             }
             other => other.at("look up", path)?,
         };

@@ -197,6 +197,9 @@ impl View {
             }
             Overlay::None => {}
         }
+        if member.identity.bytes == 0 && matches!(overlay, Overlay::None) {
+            return Err(SqliteError::Empty { path: path.to_owned() });
+        }
         let image = Image::new(LockFile::open(path, Access::Read)?, overlay, pages, page_size);
         if !image.is_plausible() {
             let reason = "neither its first bytes nor any of its pages are those of one".to_owned();
@@ -303,10 +306,11 @@ impl State {
     }
 }
 
-/// As a snapshot has it, but also for a header that is damaged.
+/// As a snapshot has it, but also for a header that is damaged, or gone with everything but the log.
 fn member(path: &Path, own: bool) -> Result<Member, SqliteError> {
     let identity = match identify(path) {
         Err(SqliteError::NotSqlite { .. }) => None,
+        Err(SqliteError::LogOnly { gone: false, .. }) => None,
         other => Some(other?),
     };
     let db = LockFile::open(path, Access::Read)?;

@@ -165,7 +165,14 @@ fn least(input: RepairInput<'_>, backup: Option<&Path>) -> Result<Repaired, Sqli
         None => None,
     };
     let input = RepairInput { copy: headed.as_ref().map_or(input.copy, |headed| headed.file.as_path()), ..input };
-    let mut base = base(input)?;
+    let mut base = base(input).map_err(|error| match error {
+        // Of a file that is cut within its first page.
+        SqliteError::NotSqlite { reason, .. } => {
+            let reasons = vec![format!("nothing of a database is left in it: {reason}")];
+            SqliteError::Unrepaired { path: input.copy.to_owned(), reasons, stray: None }
+        }
+        other => other,
+    })?;
     base.headed = headed.is_some();
     base.doubts.extend(headed.as_ref().and_then(|headed| headed.doubt.clone()));
     let reference = input.reference.filter(|_| transplant::is_needed(&base));
@@ -226,7 +233,7 @@ fn ladder(base: &Base<'_>) -> Result<Repaired, SqliteError> {
         tracing::debug!(step = word(step), reason = reasons.last(), "this step was not enough");
     }
     let stray = stray::rows(base)?.map(|(path, rows)| {
-        reasons.push(format!("{rows} rows that can be read are kept without their names"));
+        reasons.push(format!("{rows} rows can be read, but not which tables they are of"));
         path
     });
     Err(SqliteError::Unrepaired { path: input.copy.to_owned(), reasons, stray })

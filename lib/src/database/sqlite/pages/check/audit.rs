@@ -5,6 +5,7 @@
 //! | commits behind a damaged frame | frames of the log's own salts, with commits among them, behind the first that does not check |
 //! | a log that was cut | the `-shm` that its last user left knows of more frames |
 //! | a log that was deleted | the same, and there is none; without a `-shm` there is no evidence |
+//! | a database that was emptied | its log, or its journal, which SQLite deletes with the next who opens it |
 //! | a log of something else | other salts or another page size than the `-shm` or the database says; or damage that is not there without it |
 //!
 //! A log that ends at a commit, and whose `-shm` is gone too, leaves no evidence of what followed.
@@ -16,7 +17,14 @@ use super::report::{Finding, FindingKind, Findings, Loss, WalReport};
 pub(super) fn audit(view: &View, findings: &Findings) -> Option<WalReport> {
     let logs = &view.logs;
     let add = |kind, loss, what: String| findings.add(Finding::new(kind, loss, what));
-    if logs.hot {
+    // SQLite takes the logs of an empty file for those of an earlier one (pager.c: hasHotJournal, pagerOpenWalIfPresent).
+    if view.image().file_len() == 0 {
+        let what = if logs.hot { "-journal" } else { "-wal" };
+        let what = format!(
+            "the file is empty, and what is left of the database is in its {what}: SQLite deletes that when anybody opens it"
+        );
+        add(FindingKind::FileLength, Loss::Unknown, what);
+    } else if logs.hot {
         journal(logs, &add);
     }
     if let Some(why) = &logs.wal_ignored {

@@ -100,7 +100,11 @@ pub fn check(
     if takes_log && report.findings.iter().any(|finding| finding.kind < FindingKind::WalHeader) {
         observer.step("checking without the log");
         let whose = if options.own { Whose::Own } else { Whose::Service { hold: None } };
-        let alone = View::open_with(path, whose, LOCKS_WAIT_MAX, Log::Ignore, cancel)?;
+        let alone = match View::open_with(path, whose, LOCKS_WAIT_MAX, Log::Ignore, cancel) {
+            // All that there is of it is in the log.
+            Err(SqliteError::Empty { .. } | SqliteError::NotSqlite { .. }) => return Ok(report),
+            other => other?,
+        };
         if let Seen::All(without) = check_view(path, &alone, options, cancel, observer)?
             && !without.findings.iter().any(|finding| finding.kind < FindingKind::WalHeader)
         {

@@ -1,8 +1,11 @@
 //! Rollback journals: hot ones, damaged ones, and those that only look hot.
 
+use std::fs::File;
+
 use super::healthy::integrity;
 use super::logs::{expect, rows};
 use super::*;
+use crate::database::sqlite::SqliteError;
 use crate::database::sqlite::pages::FindingKind as Kind;
 
 /// A database with 3000 rows, in a rollback mode, whose writer died while it changed all of them.
@@ -76,4 +79,33 @@ fn a_journal_that_was_left_with_nothing_in_it_is_not_hot() {
         assert!(side(&place.db, "-journal").exists());
         assert!(place.check().is_clean(), "{mode}");
     }
+}
+
+#[test]
+fn of_a_database_that_was_emptied_the_journal_is_left() {
+    let place = cut_off();
+    File::create(&place.db).unwrap();
+    let before = place.contents();
+    let report = place.check();
+    assert_eq!(place.contents(), before);
+    assert!(report.rows_at_risk());
+    assert!(report.findings.iter().any(|f| f.what.contains("what is left of the database is in its -journal")));
+    // SQLite takes it for that of an earlier database, and deletes it.
+    integrity(&place.db);
+    assert!(!side(&place.db, "-journal").exists());
+    let error = check(&place.db, &CheckOptions::default(), &place.cancel, &Silent).unwrap_err();
+    assert!(matches!(error, SqliteError::Empty { .. }), "{error}");
+}
+
+#[test]
+fn the_journal_of_the_first_transaction_is_of_no_database() {
+    let place = cut_off();
+    File::create(&place.db).unwrap();
+    let journal = side(&place.db, "-journal");
+    let mut bytes = std::fs::read(&journal).unwrap();
+    // The length of the database before the transaction, in pages.
+    bytes[16..20].fill(0);
+    std::fs::write(&journal, bytes).unwrap();
+    let error = check(&place.db, &CheckOptions::default(), &place.cancel, &Silent).unwrap_err();
+    assert!(matches!(error, SqliteError::Empty { .. }), "{error}");
 }
