@@ -29,6 +29,16 @@ impl NodeKind {
         }
     }
 
+    /// A page's first byte.
+    pub(super) fn flag(self) -> u8 {
+        match self {
+            Self::TableLeaf => 0x0d,
+            Self::TableInterior => 0x05,
+            Self::IndexLeaf => 0x0a,
+            Self::IndexInterior => 0x02,
+        }
+    }
+
     /// Whether it has no children.
     #[must_use]
     #[inline]
@@ -132,6 +142,11 @@ impl<'a> Node<'a> {
 
     pub(super) fn least_content(&self) -> usize {
         self.pointers_end
+    }
+
+    /// How many more pointers fit before the cells.
+    pub(super) fn room_for_pointers(&self) -> usize {
+        self.content().min(self.bytes.len()).saturating_sub(self.pointers_end) / 2
     }
 
     /// Cell number `index`, from 0 in the order of keys.

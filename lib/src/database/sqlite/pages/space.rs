@@ -50,6 +50,12 @@ impl Space {
         free
     }
 
+    /// How many bytes the cells of a page must have, by what else its header says.
+    pub(super) fn of_cells(mut self, node: &Node<'_>) -> Option<usize> {
+        self.reset(node.bytes().len());
+        self.gaps(node).ok()??.checked_sub(node.fragments())
+    }
+
     /// Adds the freeblocks to the cells that were taken, and compares with what the header says.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::judge::Judged;
-use super::{Base, Step, prove, transplant};
+use super::{Base, Step, mend, prove, transplant};
 use crate::database::sqlite::deep::DeepKind;
 use crate::database::sqlite::pages::{Finding, FindingKind, Object, ObjectKind, Report, Rowids, Schema, TreeReport};
 
@@ -175,6 +175,7 @@ pub(super) fn account(base: &Base<'_>, step: Step, judged: &Judged, tally: Tally
     });
     let of_deep = |kind| judged.deep.findings.iter().filter(move |f| f.kind == kind).map(|f| f.what.clone());
     let mut notes = tally.notes;
+    notes.extend(mend::note(base));
     notes.extend(of_deep(DeepKind::ForeignKey));
     notes.extend(judged.deep.not_judged.iter().map(|what| format!("not judged by SQLite here: {what}")));
     // With definitions from elsewhere, what could not be read was replaced.

@@ -11,6 +11,8 @@
 //! SQLite row by row (`refill`), and everything into a new database. What the first can't do, or what comes of it is not
 //! whole, is left to the next.
 //!
+//! Pages whose type or number of cells alone is damaged are put right before the first step (`mend`).
+//!
 //! Where definitions can't be read, those of an earlier copy are put into the base of all of them first.
 //!
 //! Each works on a fresh copy; what comes of it is checked by both readers, and compared with what the damaged database
@@ -24,6 +26,7 @@ mod fill;
 mod freelist;
 mod header;
 mod judge;
+mod mend;
 mod orphans;
 mod prove;
 mod rebuild;
@@ -50,6 +53,9 @@ use crate::progress::{Cancel, Observer};
 
 /// Of the pages that nothing leads to, rows are looked for in as many ranges.
 const RANGES_MAX: usize = 4 << 20;
+
+/// The file that all steps begin with, where that is not the copy itself.
+const BASE: &str = "base.db";
 
 /// A step of the ladder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -109,6 +115,8 @@ struct Base<'a> {
     schema: Schema,
     /// What the logs have lost, for people.
     log_losses: Vec<String>,
+    /// Pages whose type or number of cells was damaged and is right again.
+    mended: Vec<u32>,
     /// The definitions are those of an earlier copy: there may be tables that they don't name.
     borrowed: bool,
     /// Its header is that of an earlier copy: which pages were free can't be told.
@@ -283,6 +291,7 @@ impl<'a> Base<'a> {
             report,
             schema,
             log_losses: Vec::new(),
+            mended: Vec::new(),
             borrowed: false,
             headed: false,
             doubts: Vec::new(),
@@ -306,19 +315,31 @@ fn base(input: RepairInput<'_>) -> Result<Base<'_>, SqliteError> {
     let cut = [FindingKind::FileLength, FindingKind::Unreadable];
     let is_cut = found.findings.iter().any(|finding| cut.contains(&finding.kind));
     let bytes = u64::from(found.pages) * found.page_size as u64;
-    let (file, report) = if !has_log && !is_cut && view.image().file_len() == bytes {
+    let (mut file, mut report) = if !has_log && !is_cut && view.image().file_len() == bytes {
         (input.copy.to_owned(), found)
     } else {
-        let file = input.work.join("base.db");
+        let file = input.work.join(BASE);
         observer.step("copying it with what its log has");
         let _zeros = view.write_copy(&file, cancel, observer)?;
         let report = check(&file, cancel, observer)?;
         (file, report)
     };
     drop(view);
+    let mended = mend::mend(&input, &mut file, &mut report)?;
     let view = View::open_own(&file, cancel)?;
     let schema = Schema::read(view.image());
-    Ok(Base { input, file, view, report, schema, log_losses, borrowed: false, headed: false, doubts: Vec::new() })
+    Ok(Base {
+        input,
+        file,
+        view,
+        report,
+        schema,
+        log_losses,
+        mended,
+        borrowed: false,
+        headed: false,
+        doubts: Vec::new(),
+    })
 }
 
 /// Our own check of a copy of ours, with more findings told than people want to read.

@@ -55,7 +55,7 @@ pub(super) fn rebuild_indices(base: &Base<'_>) -> Result<Repaired, SqliteError> 
     if let Some(page) = unclaimed(base, &judged).first().filter(|_| !unused_are_free(base)) {
         return Err(corrupt(&base.file, format!("page {page} has rows, and nothing leads to it")));
     }
-    let accounting = account(base, Step::Indices, &judged, Tally::default());
+    let accounting = account(base, Step::Indices, &judged, Tally { notes: of_one_index(base), ..Tally::default() });
     header::finish(base, &file)?;
     Ok(Repaired { file, set_aside: None, accounting })
 }
@@ -70,6 +70,18 @@ fn is_within_reach(base: &Base<'_>, finding: &Finding, unused_is_free: bool) -> 
             kind => kind < FindingKind::WalHeader && finding.loss == Loss::Nothing,
         },
     }
+}
+
+/// Rows that one index lacks are its fault, nearly always; that their page of the table is an older one can't be excluded.
+fn of_one_index(base: &Base<'_>) -> Vec<String> {
+    let lacks = |f: &&Finding| f.kind == FindingKind::IndexMismatch && f.loss == Loss::Index && !f.rows.is_empty();
+    let told = base.report.findings.iter().filter(lacks).map(|finding| {
+        let (index, rows) = (finding.object.as_deref().unwrap_or_default(), finding.rows.len());
+        let first = finding.rows.iter().take(5).map(i64::to_string).collect::<Vec<_>>().join(", ");
+        let more = if rows > 5 { " and more" } else { "" };
+        format!("{index} lacked rows that its table has, and they are kept: {first}{more}. If they had been deleted, they are back")
+    });
+    told.collect()
 }
 
 fn operate(base: &Base<'_>, work: &Path) -> Result<(), SqliteError> {

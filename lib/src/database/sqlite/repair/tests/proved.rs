@@ -27,12 +27,36 @@ fn rows_on_a_damaged_page_are_in_doubt_unless_indices_have_every_column() {
     patient.expect(Step::Salvage, true);
 }
 
-/// The number of cells of a page of these objects (fileformat2.html, 1.6), changed.
-fn with_cells(patient: &mut Patient, page: usize, change: impl Fn(u16) -> u16) {
+fn header_of(patient: &mut Patient, page: usize) -> &mut [u8] {
     let start = if page == 1 { 100 } else { 0 };
-    let cells = &mut patient.page(page)[start + 3..start + 5];
-    let new = change(u16::from_be_bytes([cells[0], cells[1]])).to_be_bytes();
-    cells.copy_from_slice(&new);
+    &mut patient.page(page)[start..start + 8]
+}
+
+/// The number of cells of a page (fileformat2.html, 1.6), changed; and its room does not add up whatever that is.
+fn with_cells(patient: &mut Patient, page: usize, change: impl Fn(u16) -> u16) {
+    let header = header_of(patient, page);
+    let new = change(u16::from_be_bytes([header[3], header[4]])).to_be_bytes();
+    header[3..5].copy_from_slice(&new);
+    header[FRAGMENTS] ^= 1;
+}
+
+#[test]
+fn of_a_page_whose_type_or_number_of_cells_alone_is_wrong_nothing_is_lost() {
+    let one_of_each = |patient: &Patient| {
+        let kinds = [("items", "leaf"), ("items", "internal"), ("settings", "leaf"), ("settings", "internal")];
+        let mut pages: Vec<usize> = kinds.iter().map(|(name, kind)| patient.of(name, kind)[0]).collect();
+        pages.push(1);
+        pages
+    };
+    for at in 0..one_of_each(&Patient::new("", 1024)).len() {
+        for (byte, change) in [(0, 0x01), (0, 0x08), (0, 0xff), (3, 0x01), (4, 0x01), (4, 0x80)] {
+            let mut patient = Patient::new("", 1024);
+            let page = one_of_each(&patient)[at];
+            header_of(&mut patient, page)[byte] ^= change;
+            let (share, account) = patient.expect(Step::Recovery, true);
+            assert!(share >= 1.0 && account.notes[0].contains(&format!("in pages {page} the type")), "{account:?}");
+        }
+    }
 }
 
 #[test]
