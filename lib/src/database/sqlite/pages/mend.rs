@@ -1,31 +1,67 @@
-//! A b-tree page whose type or number of cells is damaged, put right by what its cells prove: with the right two, cells,
-//! freeblocks and fragments cover the page exactly, and with others they do not (fileformat2.html, 1.6).
+//! A b-tree page of which one field of the header is damaged, put right by what its cells prove: with the right type, number
+//! of cells and beginning of the cells, cells, freeblocks and fragments cover the page exactly, and with others they do not
+//! (fileformat2.html, 1.6).
 
 use super::header::Layout;
 use super::node::{Node, NodeKind};
 use super::record::read_fields;
 use super::space::Space;
 
-/// The page with the only type and number of cells that fit it; `None` where it has them, where none do or several.
-pub(in super::super) fn mended(bytes: &[u8], page: u32, layout: &Layout) -> Option<Vec<u8>> {
-    let start = if page == 1 { 100 } else { 0 };
-    let with = |kind: NodeKind, cells: usize| -> Option<Vec<u8>> {
-        let mut candidate = bytes.to_vec();
-        *candidate.get_mut(start)? = kind.flag();
-        candidate.get_mut(start + 3..start + 5)?.copy_from_slice(&u16::try_from(cells).ok()?.to_be_bytes());
-        Some(candidate)
-    };
-    let kinds = [NodeKind::TableLeaf, NodeKind::TableInterior, NodeKind::IndexLeaf, NodeKind::IndexInterior];
-    let mut fits = kinds.into_iter().filter(|kind| page != 1 || kind.is_table()).filter_map(|kind| {
-        let most = Node::parse(&with(kind, 0)?, page, layout).ok()?.room_for_pointers();
-        let cells = cells_that_fit(&with(kind, most)?, page, layout)?;
-        with(kind, cells)
-    });
-    let only = fits.next()?;
-    (fits.next().is_none() && only != bytes).then_some(only)
+/// A page as it was before one field of its header changed.
+#[derive(Debug, PartialEq, Eq)]
+pub(in super::super) struct Mended {
+    pub(in super::super) bytes: Vec<u8>,
+    /// So many of its last cells may be those of rows that were deleted, since a damaged beginning of the cells explains it
+    /// as well: what was there stays, and so do the pointers to it.
+    pub(in super::super) unproved: usize,
 }
 
-/// How many cells cover the page. `bytes` says that there are as many as there is room for pointers to.
+/// `None` where the page adds up, or where no change of the type or of the number of cells alone makes it add up.
+pub(in super::super) fn mended(bytes: &[u8], page: u32, layout: &Layout) -> Option<Mended> {
+    let start = if page == 1 { 100 } else { 0 };
+    let with = |at: usize, new: &[u8]| {
+        let mut candidate = bytes.to_vec();
+        candidate.get_mut(start + at..start + at + new.len())?.copy_from_slice(new);
+        Some(candidate)
+    };
+    let word = |number: usize| u16::try_from(number).ok().map(u16::to_be_bytes);
+    if fits(bytes, page, layout) {
+        return None;
+    }
+    let kinds = [NodeKind::TableLeaf, NodeKind::TableInterior, NodeKind::IndexLeaf, NodeKind::IndexInterior];
+    let mut by_type = kinds
+        .into_iter()
+        .filter(|kind| page != 1 || kind.is_table())
+        .filter_map(|kind| with(0, &[kind.flag()]))
+        .filter(|candidate| fits(candidate, page, layout));
+    let types = (by_type.next(), by_type.next());
+    let none = with(3, &[0, 0])?;
+    let by_cells = Node::parse(&none, page, layout).ok().and_then(|node| {
+        let most = with(3, &word(node.room_for_pointers())?)?;
+        let cells = cells_that_fit(&most, page, layout)?;
+        Some((cells, with(3, &word(cells)?)?))
+    });
+    let node = Node::parse(bytes, page, layout).ok();
+    let by_content = node.and_then(|node| {
+        let least = (0..node.cells).map(|index| Some(node.cell(index).ok()?.at)).collect::<Option<Vec<_>>>()?;
+        with(5, &word(least.into_iter().min()?)?).filter(|candidate| fits(candidate, page, layout))
+    });
+    match (types, by_cells, by_content) {
+        ((Some(bytes), None), None, None) => Some(Mended { bytes, unproved: 0 }),
+        ((None, _), Some((_, bytes)), None) => Some(Mended { bytes, unproved: 0 }),
+        ((None, _), Some((cells, bytes)), Some(_)) => {
+            let unproved = cells.saturating_sub(node?.cells);
+            (unproved > 0).then_some(Mended { bytes, unproved })
+        }
+        _ => None,
+    }
+}
+
+fn fits(bytes: &[u8], page: u32, layout: &Layout) -> bool {
+    Node::parse(bytes, page, layout).is_ok_and(|node| cells_that_fit(bytes, page, layout) == Some(node.cells))
+}
+
+/// How many of the cells that the header names cover the page.
 fn cells_that_fit(bytes: &[u8], page: u32, layout: &Layout) -> Option<usize> {
     let node = Node::parse(bytes, page, layout).ok()?;
     let is_child = |child: u32| node.kind.is_leaf() || (2..=layout.page_count).contains(&child);

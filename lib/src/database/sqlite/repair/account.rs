@@ -61,6 +61,9 @@ pub struct Accounting {
     pub missing_objects: Vec<String>,
     /// Parts of the schema that could not be read before, and what of a backup stands in for them and may not be the same.
     pub unreadable_schema: Vec<String>,
+    /// Pages of which nothing proves how many rows or definitions they have.
+    #[serde(default)]
+    pub unproved_pages: Vec<String>,
     /// What the log or the journal has lost.
     pub log_losses: Vec<String>,
     /// Rows that belong to no table that is known: they are in `lost_and_found`.
@@ -88,6 +91,7 @@ impl Accounting {
         let mut losses: Vec<String> = self.tables.iter().filter_map(of_table).collect();
         losses.extend(self.missing_objects.iter().map(|object| format!("missing: {object}")));
         losses.extend(self.unreadable_schema.iter().map(|what| format!("schema: {what}")));
+        losses.extend(self.unproved_pages.iter().cloned());
         losses.extend(self.log_losses.iter().cloned());
         if self.unmatched_rows > 0 {
             losses.push(format!("{} rows belong to no table that is known and are set aside", self.unmatched_rows));
@@ -191,6 +195,7 @@ pub(super) fn account(base: &Base<'_>, step: Step, judged: &Judged, tally: Tally
         objects_after: after.len(),
         missing_objects: missing_objects.collect(),
         unreadable_schema: unreadable.chain(base.doubts.iter().cloned()).collect(),
+        unproved_pages: base.mends.doubts.clone(),
         log_losses: base.log_losses.clone(),
         unmatched_rows: tally.unmatched,
         full_text: of_deep(DeepKind::FullText).collect(),

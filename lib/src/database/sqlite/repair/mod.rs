@@ -116,7 +116,7 @@ struct Base<'a> {
     /// What the logs have lost, for people.
     log_losses: Vec<String>,
     /// Pages whose type or number of cells was damaged and is right again.
-    mended: Vec<u32>,
+    mends: mend::Mends,
     /// The definitions are those of an earlier copy: there may be tables that they don't name.
     borrowed: bool,
     /// Its header is that of an earlier copy: which pages were free can't be told.
@@ -291,7 +291,7 @@ impl<'a> Base<'a> {
             report,
             schema,
             log_losses: Vec::new(),
-            mended: Vec::new(),
+            mends: mend::Mends::default(),
             borrowed: false,
             headed: false,
             doubts: Vec::new(),
@@ -325,7 +325,7 @@ fn base(input: RepairInput<'_>) -> Result<Base<'_>, SqliteError> {
         (file, report)
     };
     drop(view);
-    let mended = mend::mend(&input, &mut file, &mut report)?;
+    let mends = mend::mend(&input, &mut file, &mut report)?;
     let view = View::open_own(&file, cancel)?;
     let schema = Schema::read(view.image());
     Ok(Base {
@@ -335,7 +335,7 @@ fn base(input: RepairInput<'_>) -> Result<Base<'_>, SqliteError> {
         report,
         schema,
         log_losses,
-        mended,
+        mends,
         borrowed: false,
         headed: false,
         doubts: Vec::new(),
