@@ -188,6 +188,11 @@ fn a_backup_is_listed_verified_and_kept_as_the_last_good_one() {
     drop(only_backup(&place));
     place.backup(&["list", "--from", "store", "other"]).fails(10, &["there is no such backup"]);
     place.backup(&["verify", "--from", "none"]).fails(10, &["there is no store"]);
+    // Somebody's own directory that was taken for the store.
+    let theirs = place.path("srv/app/.partial-downloads");
+    std::fs::create_dir_all(&theirs).unwrap();
+    place.backup(&["expire", "--from", "srv", "--keep-last", "3"]).fails(10, &["there is no backup in it", "hint: "]);
+    assert_eq!(std::fs::read_dir(place.path("srv/app")).unwrap().count(), 1, "it is still there, and no lock");
 }
 
 #[test]

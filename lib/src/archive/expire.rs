@@ -11,8 +11,8 @@
 
 use std::path::PathBuf;
 
+use super::names::{EXPIRED, holds_ours};
 use super::retention::{Entry, Plan, Policy, select};
-use super::store::EXPIRED;
 use super::{ArchiveError, Found, Store};
 use crate::lock::Holder;
 use crate::name::TargetName;
@@ -76,7 +76,7 @@ impl Store {
 
     fn require(&self, target: &TargetName) -> Result<PathBuf, ArchiveError> {
         let dir = self.target_dir(target);
-        match dir.is_dir() {
+        match dir.is_dir() && holds_ours(&dir)? {
             true => Ok(dir),
             false => Err(ArchiveError::Missing { what: "target".to_owned(), path: dir }),
         }
@@ -149,6 +149,30 @@ mod tests {
         let plan = bed.store.expire(&bed.target, &LAST_TWO, &holder(), &bed.cancel).unwrap();
         assert_eq!(plan.remove, [backups[0].manifest().id.clone()]);
         assert_eq!(bed.names().len(), 4);
+    }
+
+    #[test]
+    fn a_wrong_directory_keeps_all_that_is_in_it() {
+        let bed = Bed::new();
+        let app = bed.store.root().join("app");
+        for theirs in [".scratch-area", ".partial-downloads", ".expired-certificates"] {
+            std::fs::create_dir_all(app.join(theirs)).unwrap();
+        }
+        std::fs::create_dir(bed.store.root().join("www")).unwrap();
+        assert!(bed.store.targets().unwrap().is_empty());
+        let app_name: TargetName = "app".parse().unwrap();
+        let error = bed.store.expire(&app_name, &LAST_TWO, &holder(), &bed.cancel).unwrap_err();
+        assert_eq!(error.kind(), FailureKind::No);
+        assert_eq!(std::fs::read_dir(&app).unwrap().count(), 3, "nothing went, and no lock came");
+        // Also where there are backups beside them.
+        let mut bed = bed;
+        bed.target = app_name;
+        let kept = bed.publish(10);
+        bed.store.expire(&bed.target, &LAST_TWO, &holder(), &bed.cancel).unwrap();
+        let all =
+            [".expired-certificates", ".lock", ".partial-downloads", ".scratch-area", kept.manifest().id.as_str()];
+        assert_eq!(bed.names(), all);
+        assert_eq!(bed.store.targets().unwrap(), std::slice::from_ref(&bed.target));
     }
 
     #[test]

@@ -36,6 +36,7 @@ mod error;
 mod expire;
 mod files;
 mod manifest;
+mod names;
 mod proof;
 mod reserved;
 pub mod retention;

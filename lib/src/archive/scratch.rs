@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
+use super::names::is_backup_id;
 use super::{ArchiveError, Store, draft, files};
 use crate::world::disk::{AtPath, FileId};
 
@@ -60,7 +61,7 @@ impl Store {
         for entry in std::fs::read_dir(self.root()).at("list", self.root())? {
             let path = entry.at("list", self.root())?.path();
             let name = path.file_name().unwrap_or_default();
-            if !name.to_string_lossy().starts_with(PREFIX) {
+            if !name.to_str().and_then(|name| name.strip_prefix(PREFIX)).is_some_and(is_backup_id) {
                 continue;
             }
             if let Some(_dead_owner) = own(&path)? {
@@ -92,8 +93,10 @@ mod tests {
     #[test]
     fn a_dead_owner_s_scratch_is_swept_and_a_living_one_s_is_not() {
         let bed = Bed::new();
-        let dead = bed.store.root().join(".scratch-verify-dead");
+        let dead = bed.store.root().join(".scratch-verify-20261121T040719Z-aaaaaa");
+        let theirs = bed.store.root().join(".scratch-verify-mine");
         std::fs::create_dir(&dead).unwrap();
+        std::fs::create_dir(&theirs).unwrap();
         std::fs::write(dead.join("verify"), b"copy").unwrap();
         let living = bed.store.scratch().unwrap();
         assert!(!dead.exists());
@@ -102,6 +105,7 @@ mod tests {
         assert!(living.path().join("verify").exists());
         assert!(bed.store.targets().unwrap().is_empty(), "it is no target");
         drop((living, other));
+        std::fs::remove_dir(theirs).unwrap();
         assert_eq!(std::fs::read_dir(bed.store.root()).unwrap().count(), 0);
     }
 }

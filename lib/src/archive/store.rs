@@ -1,22 +1,18 @@
 //! A directory of backups: `STORE/TARGET/BACKUP_ID/`.
 //!
-//! Names that begin with a dot are ours and no backup: `.lock`, `.partial-ID` (a draft), `.scratch-ID` (copies for
-//! verification), `.expired-ID` (being removed). Under the target's lock nobody else can be at work there, so what has
-//! such a name then is left over from a dead attempt and is swept.
+//! Under the target's lock nobody else can be at work there, so what has the name of a draft, of its scratch space or of
+//! a backup that is being removed (see `names`) is left over from a dead attempt then, and is swept.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
+use super::names::{PARTIAL, SCRATCH, entries, holds_ours, is_backup_id, is_leftover};
 use super::target_lock::TargetLock;
 use super::{ArchiveError, Backup, Draft, Verified, draft, files, rights};
 use crate::lock::Holder;
 use crate::name::{BackupId, TargetName};
 use crate::progress::Cancel;
 use crate::world::disk::{AtPath, create_private_dir, sync_dir};
-
-pub(super) const PARTIAL: &str = ".partial-";
-pub(super) const SCRATCH: &str = ".scratch-";
-pub(super) const EXPIRED: &str = ".expired-";
 
 /// A store: a directory that only we and root can change.
 #[derive(Debug, Clone)]
@@ -73,14 +69,18 @@ impl Store {
         self.root.join(target.as_str())
     }
 
-    /// The targets that it has a directory of, sorted.
+    /// The targets that it has backups of, or had, sorted. Somebody's own directory is none: the store may have been
+    /// mistyped, or be shared.
     ///
     /// # Errors
     /// When the store can't be read.
     pub fn targets(&self) -> Result<Vec<TargetName>, ArchiveError> {
         let mut targets = Vec::new();
         for (name, is_dir) in entries(&self.root)? {
-            if is_dir && let Ok(target) = name.parse::<TargetName>() {
+            if is_dir
+                && let Ok(target) = name.parse::<TargetName>()
+                && holds_ours(&self.target_dir(&target))?
+            {
                 targets.push(target);
             }
         }
@@ -236,39 +236,11 @@ fn look(dir: &Path, target: &TargetName) -> Result<Looked, ArchiveError> {
     Ok(Looked { good, bad, changed: vanished || state()? != before })
 }
 
-/// `20261121T040719Z-3fa96c`.
-fn is_backup_id(name: &str) -> bool {
-    let shape = b"dddddddd\x54dddddd\x5a-xxxxxx";
-    name.len() == shape.len()
-        && name.bytes().zip(shape).all(|(byte, want)| match want {
-            b'd' => byte.is_ascii_digit(),
-            b'x' => byte.is_ascii_digit() || matches!(byte, b'a'..=b'f'),
-            other => byte == *other,
-        })
-}
-
-/// The names in a directory that are UTF-8 (ours all are), and whether each is a directory.
-fn entries(dir: &Path) -> Result<Vec<(String, bool)>, ArchiveError> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(dir).at("list", dir)? {
-        let entry = entry.at("list", dir)?;
-        let is_dir = match entry.file_type() {
-            Ok(kind) => kind.is_dir(),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-            Err(error) => Err(error).at("look at", &entry.path())?,
-        };
-        if let Ok(name) = entry.file_name().into_string() {
-            found.push((name, is_dir));
-        }
-    }
-    Ok(found)
-}
-
 /// Removes what dead attempts left. Only under the target's lock.
 fn sweep(dir: &Path) -> Result<(), ArchiveError> {
     let mut swept = false;
     for (name, is_dir) in entries(dir)? {
-        if is_dir && [PARTIAL, SCRATCH, EXPIRED].iter().any(|ours| name.starts_with(ours)) {
+        if is_dir && is_leftover(&name) {
             let path = dir.join(name);
             tracing::info!(path = %path.display(), "removing what a dead attempt left");
             std::fs::remove_dir_all(&path).at("remove", &path)?;
@@ -279,18 +251,4 @@ fn sweep(dir: &Path) -> Result<(), ArchiveError> {
         sync_dir(dir)?;
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_our_own_identities_are_backups() {
-        assert!(is_backup_id("20261121T040719Z-3fa96c"));
-        for other in ["20261121T040719Z-3fa96", "20261121T040719Z-3fa96g", "20261121X040719Z-3fa96c", "notes", ""] {
-            assert!(!is_backup_id(other), "{other}");
-        }
-        assert!(is_backup_id(draft::new_id().unwrap().as_str()));
-    }
 }

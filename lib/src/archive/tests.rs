@@ -213,7 +213,9 @@ fn dead_attempts_are_invisible_and_swept_by_the_next_one() {
     let bed = Bed::new();
     let kept = bed.publish(1000);
     let dir = bed.store.target_dir(&bed.target);
-    for dead in [".partial-20261121T040719Z-aaaaaa", ".scratch-x", ".expired-20261121T040719Z-bbbbbb"] {
+    for dead in
+        [".partial-20261121T040719Z-aaaaaa", ".scratch-20261121T040719Z-cccccc", ".expired-20261121T040719Z-bbbbbb"]
+    {
         std::fs::create_dir(dir.join(dead)).unwrap();
         std::fs::write(dir.join(dead).join("library.db.zst"), b"half").unwrap();
     }

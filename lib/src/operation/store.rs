@@ -196,7 +196,7 @@ fn is_of_backup(error: &ArchiveError) -> bool {
 /// been hashed again.
 ///
 /// # Errors
-/// When the store can't be read or changed, or the newest backup does not verify.
+/// When the store can't be read or changed, or the newest backup does not verify; when there is no backup in it.
 pub fn expire(
     context: &Context,
     store: &Path,
@@ -210,6 +210,14 @@ pub fn expire(
         Some(target) => vec![target.clone()],
         None => opened.targets().during(what.as_str())?,
     };
+    if targets.is_empty() {
+        return Err(OperationError::Refused {
+            what,
+            reason: "there is no backup in it".to_owned(),
+            kind: FailureKind::No,
+            hint: Some("name the store: the directory that was --to of the backups".to_owned()),
+        });
+    }
     let holder = Holder::own("expire", &store.display().to_string())
         .map_err(|e| refused(&what, e.to_string(), FailureKind::Failed))?;
     let mut all = Vec::new();
