@@ -181,3 +181,32 @@ fn two_databases_of_one_name_are_both_restored() {
     assert!(said.succeeds().contains("notes.db-2"), "{}", said.out);
     assert_eq!((rows(&place.path("new/notes.db")), rows(&place.path("new/notes.db-2"))), (1, 2));
 }
+
+#[test]
+fn two_databases_of_one_file_name_never_share_a_target_unasked() {
+    let place = Place::new();
+    for app in ["app1", "app2"] {
+        std::fs::create_dir(place.path(app)).unwrap();
+        let sql = format!("CREATE TABLE of_{app} (x)");
+        Connection::open(place.path(app).join("db.sqlite3")).unwrap().execute_batch(&sql).unwrap();
+    }
+    let backup = |app: &str, more: &[&str]| {
+        let file = format!("{app}/db.sqlite3");
+        place.backup(&[&["backup", "--sqlite", &file, "--to", "store"], more].concat())
+    };
+    backup("app1", &[]).succeeds();
+    backup("app1", &[]).succeeds();
+    for more in [&[][..], &["--dry-run"]] {
+        backup("app2", more).fails(2, &["is of", "app1/db.sqlite3", "--name OTHER", "--name db"]);
+    }
+    backup("app1", &["--sqlite", "app2/db.sqlite3"]).succeeds();
+    backup("app1", &[]).fails(2, &["app2/db.sqlite3"]);
+    backup("app2", &["--name", "second"]).succeeds();
+    let said = place.backup(&["restore", "--from", "store", "second", "--to", "app1/db.sqlite3", "--dry-run"]);
+    assert!(said.succeeds().contains("app1/db.sqlite3 is another database"), "{}", said.out);
+    let said = place.backup(&["restore", "--from", "store", "second", "--to", "app2/db.sqlite3", "--dry-run"]);
+    assert!(!said.succeeds().contains("another database"), "{}", said.out);
+    // Who gives the name means it: a database that was moved.
+    backup("app2", &["--name", "db"]).succeeds();
+    backup("app2", &[]).succeeds();
+}

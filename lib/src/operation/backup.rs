@@ -5,7 +5,7 @@ mod facts;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use self::facts::{facts, report, target_name};
+use self::facts::{facts, refuse_other_sources, report, target_name};
 pub(super) use self::facts::{identify, mode_word, refuse_live, refuse_store_inside};
 use super::common::{begin, lock_keys, milliseconds, real_path, refused};
 use super::error::{During, OperationError};
@@ -48,6 +48,11 @@ pub fn backup(
     let facts = facts(service, request, &databases, &sizes, &name)?;
     let mut report = report(&name, request, &databases, plan::backup_steps(&facts));
     if request.dry_run {
+        if let Ok(store) = Store::open(&request.store)
+            && request.name.is_none()
+        {
+            refuse_other_sources(&store, &name, &databases, &what)?;
+        }
         return Ok(report);
     }
     let keys = lock_keys(service, &databases)?;
@@ -56,6 +61,9 @@ pub fn backup(
     let is_new = std::fs::symlink_metadata(&request.store).is_err();
     let store = Store::create(&request.store).during(what.as_str())?;
     // All that can be known is known before anything is stopped.
+    if request.name.is_none() {
+        refuse_other_sources(&store, &name, &databases, &what)?;
+    }
     if let Err(error) = check_room(context, &store, &name, request, &databases, &sizes).during(what.as_str()) {
         if is_new {
             // Nothing is in it yet.

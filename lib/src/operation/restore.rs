@@ -48,6 +48,7 @@ pub fn restore(
     }
     let destination = Destination::of(&backup, request, &what)?;
     notices.extend(destination.notices.iter().cloned());
+    notices.extend(destination.of_others(&store));
     let mut report = RestoreReport {
         target: request.target.clone(),
         backup: backup.manifest().id.clone(),

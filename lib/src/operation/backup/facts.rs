@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::super::common::{real_path, refused};
 use super::super::error::{During, OperationError};
 use super::super::request::{BackupMode, BackupReport, BackupRequest};
+use crate::archive::{PayloadKind, Store};
 use crate::controller::ServiceController;
 use crate::database::sqlite;
 use crate::failure::FailureKind;
@@ -107,6 +108,35 @@ pub(super) fn target_name(
         }
     };
     plan::name_from(&text).parse().during("name the target")
+}
+
+/// A name that nobody gave is one that another database may have, too: two files `db.sqlite3`, say. Under one name the
+/// backups of one would be expired, and restored, as those of the other.
+pub(super) fn refuse_other_sources(
+    store: &Store,
+    name: &TargetName,
+    databases: &[PathBuf],
+    what: &str,
+) -> Result<(), OperationError> {
+    let newest = store.backups(name).during(what)?.into_iter().rev().find_map(|found| found.backup.ok());
+    let Some(newest) = newest else { return Ok(()) };
+    let mut of_databases = newest.manifest().payloads.iter().filter(|payload| payload.kind != PayloadKind::Files);
+    // More of them than before are an addition; one that is left out would lose its backups in time.
+    match of_databases.find(|payload| !databases.contains(&payload.source)) {
+        Some(payload) => Err(OperationError::Refused {
+            what: what.to_owned(),
+            reason: format!(
+                "the newest backup of {name} in {} is of {}, which this one would not have",
+                store.root().display(),
+                payload.source.display()
+            ),
+            kind: FailureKind::Usage,
+            hint: Some(format!(
+                "give this one a name of its own: --name OTHER; or, where it takes the place of that one: --name {name}"
+            )),
+        }),
+        None => Ok(()),
+    }
 }
 
 pub(super) fn report(

@@ -20,7 +20,7 @@ use super::super::error::{During, OperationError};
 use super::super::request::{RestoreReport, RestoreRequest};
 use super::super::staging;
 use super::super::verification::of_backup;
-use crate::archive::{Backup, Estimate, Payload, PayloadKind, Rights};
+use crate::archive::{Backup, Estimate, Payload, PayloadKind, Rights, Store};
 use crate::controller::ServiceController;
 use crate::database::sqlite;
 use crate::failure::FailureKind;
@@ -144,6 +144,25 @@ impl Destination {
             other.display()
         ));
         other
+    }
+
+    /// Where a database is to take the place of another one that the store has backups of: likely a mistake.
+    pub(super) fn of_others(&self, store: &Store) -> Vec<String> {
+        let elsewhere: Vec<&Item> = self.items.iter().filter(|item| item.target != item.payload.source).collect();
+        if elsewhere.is_empty() {
+            return Vec::new();
+        }
+        // What can't be read of the store says nothing here.
+        let others = store.targets().and_then(|targets| store.backups_of(&targets)).unwrap_or_default();
+        let is_known = |path: &Path| {
+            let mut payloads = others.iter().flat_map(|backup| &backup.manifest().payloads);
+            payloads.any(|payload| payload.kind == PayloadKind::Sqlite && payload.source == path)
+        };
+        let told = elsewhere.into_iter().filter(|item| is_known(&item.target)).map(|item| {
+            let (source, target) = (item.payload.source.display(), item.target.display());
+            format!("this is a backup of {source}, and {target} is another database that the store has backups of")
+        });
+        told.collect()
     }
 
     /// What the operation locks, as [`crate::lock::LockKey::database`] takes it.
