@@ -1,6 +1,6 @@
 //! Cold: the databases are at rest, with their side files.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::copy::{Progress, copy_bytes, create};
@@ -9,6 +9,7 @@ use super::header::{JournalMode, identify};
 use super::live::open_if_there;
 use super::own::{beside, recover};
 use super::snapshot::{Snapshot, SnapshotRequest, copy_path, in_order};
+use super::together::part_for_a_copy;
 use crate::quiesce::AtRest;
 use crate::sqlite_locks::{Access, LockFile, side_file};
 use crate::world::disk::AtPath;
@@ -41,23 +42,28 @@ pub fn take_cold(request: &SnapshotRequest<'_>, at_rest: &AtRest<'_>) -> Result<
 pub(super) fn take_raw(request: &SnapshotRequest<'_>) -> Result<RawSet, SqliteError> {
     let mut total = 0;
     let mut work = Vec::new();
+    let all: Vec<&Path> = request.databases.iter().map(PathBuf::as_path).collect();
     for (index, path) in in_order(request.databases)? {
         let identity = identify(path)?;
         let copy = copy_path(request.into, index);
-        work.push((LockFile::open(path, Access::Read)?, copy.clone()));
-        for suffix in ["-wal", "-journal"] {
-            if let Some(side) = open_if_there(&side_file(path, suffix), Access::Read)? {
-                work.push((side, beside(&copy, suffix)));
-            }
+        work.push((LockFile::open(path, Access::Read)?, copy.clone(), identity.bytes));
+        if let Some(log) = open_if_there(&side_file(path, "-wal"), Access::Read)? {
+            let len = log.file().metadata().at("look at", log.path())?.len();
+            work.push((log, beside(&copy, "-wal"), len));
+        }
+        // Now: when the service runs again, it settles what the journal is worth.
+        if let Some(journal) = open_if_there(&side_file(path, "-journal"), Access::Read)?
+            && let Some(len) = part_for_a_copy(path, &journal, &all)?
+        {
+            work.push((journal, beside(&copy, "-journal"), len));
         }
         total += identity.bytes;
     }
     let mut done_before = 0;
-    for (from, target) in work {
+    for (from, target, len) in work {
         let progress =
             Progress { observer: request.observer, cancel: request.cancel, done_before, total, deadline: None };
         request.observer.step(&format!("copying {}", from.path().display()));
-        let len = from.file().metadata().at("look at", from.path())?.len();
         copy_bytes(from.file(), from.path(), &create(&target)?, &target, len, progress)?;
         done_before += len;
     }

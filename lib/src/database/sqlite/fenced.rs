@@ -1,6 +1,6 @@
 //! Fenced: the service runs, and its writers wait while the files are copied as they are.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::copy::{Progress, copy_bytes, create};
@@ -67,10 +67,11 @@ fn attempt(request: &SnapshotRequest<'_>, members: &[Member]) -> Result<Result<V
     let mut at = members.iter().map(under_the_fence).collect::<Result<Vec<_>, _>>()?;
     let total = at.iter().map(Instantly::len).sum();
     let mut done_before = 0;
+    let all: Vec<&Path> = members.iter().map(|member| member.path.as_path()).collect();
     let mut copy = |i: usize, at: &Instantly, deadline| {
         request.observer.step(&format!("copying {}", members[i].path.display()));
         let progress = Progress { observer: request.observer, cancel: request.cancel, done_before, total, deadline };
-        copy_member(request.into, &members[i], at, progress)?;
+        copy_member(request.into, &members[i], &all, at, progress)?;
         done_before += at.len();
         Ok::<_, SqliteError>(())
     };

@@ -10,6 +10,7 @@ use super::error::SqliteError;
 use super::live::{Member, Usage, open_if_there};
 use super::own::{beside, recover};
 use super::snapshot::{Snapshot, SnapshotRequest, copy_path, in_order};
+use super::together::part_for_a_copy;
 use super::wal::{WalMark, overlay};
 use crate::progress::Cancel;
 use crate::sqlite_locks::{Access, DB_RESERVED, DB_SHARED, LockMode, SHM_WRITE, Wanted, lock_together, side_file};
@@ -117,7 +118,8 @@ fn attempt(request: &SnapshotRequest<'_>, members: &[Member], hold: bool) -> Res
         let deadline = deadline.filter(|_| matches!(member.usage, Usage::Rollback));
         let progress = Progress { observer: request.observer, cancel: request.cancel, done_before, total, deadline };
         request.observer.step(&format!("copying {}", member.path.display()));
-        copy_member(request.into, member, at, progress)?;
+        let all: Vec<&Path> = members.iter().map(|member| member.path.as_path()).collect();
+        copy_member(request.into, member, &all, at, progress)?;
         done_before += at.len();
         if !is_unchanged(request, member, at, hold)? {
             return Ok(Outcome::Written { path: member.path.clone(), held_for: began.elapsed() });
@@ -261,6 +263,7 @@ fn in_transaction(members: &[Member]) -> Result<Option<&Member>, SqliteError> {
 pub(super) fn copy_member(
     into: &Path,
     member: &Member,
+    others: &[&Path],
     at: &Instantly,
     progress: Progress<'_>,
 ) -> Result<(), SqliteError> {
@@ -291,7 +294,11 @@ pub(super) fn copy_member(
         let Some(side) = open_if_there(&side_file(&member.path, suffix), Access::Read)? else {
             continue;
         };
-        let len = side.file().metadata().at("look at", side.path())?.len();
+        let len = match suffix {
+            "-journal" => part_for_a_copy(&member.path, &side, others)?,
+            _ => Some(side.file().metadata().at("look at", side.path())?.len()),
+        };
+        let Some(len) = len else { continue };
         let target = beside(&target, suffix);
         copy_bytes(side.file(), side.path(), &create(&target)?, &target, len, progress)?;
     }

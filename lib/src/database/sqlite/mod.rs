@@ -24,6 +24,7 @@ pub mod repair;
 pub mod replace;
 mod snapshot;
 mod stubs;
+mod together;
 mod validate;
 mod wal;
 

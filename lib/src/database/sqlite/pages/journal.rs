@@ -34,7 +34,8 @@ pub(super) struct JournalScan {
 /// Those of reading.
 pub(super) fn scan(file: &File, cancel: &Cancel) -> std::io::Result<Option<JournalScan>> {
     let len = file.metadata()?.len();
-    let mut scan = JournalScan { super_journal: super_journal(file, len)?, ..JournalScan::default() };
+    let super_journal = super_journal_of(file, len)?.map(|(name, _)| name);
+    let mut scan = JournalScan { super_journal, ..JournalScan::default() };
     let (mut at, mut first) = (0, true);
     let mut content = Vec::new();
     // Every turn goes forward by a sector at least.
@@ -129,8 +130,11 @@ fn sum(content: &[u8], nonce: u32) -> u32 {
     sum
 }
 
-/// The name at the end: page number, name, its length, its sum, the magic.
-fn super_journal(file: &File, len: u64) -> std::io::Result<Option<PathBuf>> {
+/// The name at the end (page number, name, its length, its sum, the magic), and the length of the journal before that.
+///
+/// # Errors
+/// Those of reading.
+pub(in super::super) fn super_journal_of(file: &File, len: u64) -> std::io::Result<Option<(PathBuf, u64)>> {
     let Some(tail) = (len >= 16).then(|| read_part::<16>(file, len - 16, len)).transpose()?.flatten() else {
         return Ok(None);
     };
@@ -147,5 +151,6 @@ fn super_journal(file: &File, len: u64) -> std::io::Result<Option<PathBuf>> {
     let is_name = name
         .last_chunk::<12>()
         .is_some_and(|end| end.starts_with(b"-mj") && end[9] == b'9' && end[3..].iter().all(u8::is_ascii_hexdigit));
-    Ok((said == is && is_name).then(|| Path::new(std::ffi::OsStr::from_bytes(&name)).to_owned()))
+    let without = len.saturating_sub(20 + name_len);
+    Ok((said == is && is_name).then(|| (Path::new(std::ffi::OsStr::from_bytes(&name)).to_owned(), without)))
 }

@@ -59,6 +59,7 @@ pub use header::{Encoding, Header, Layout};
 pub use image::{Image, Unreadable};
 pub use instant::Seen;
 pub(crate) use instant::at_one_instant;
+pub(super) use journal::super_journal_of;
 pub(super) use mend::mended;
 pub use node::{Cell, Node, NodeKind, Payload};
 pub use record::{Value, Values, text};

@@ -20,6 +20,7 @@ use super::super::error::SqliteError;
 use super::super::header::{Identity, JournalMode, identify, identify_open};
 use super::super::hot::{now, same_content, settle};
 use super::super::live::{Member, Usage, open_if_there, usage_of};
+use super::super::together::{Worth, worth};
 use super::header::Header;
 use super::image::Image;
 use super::journal::{self, JournalScan};
@@ -348,8 +349,8 @@ fn overlay(member: &Member, logs: &mut Logs, log: Log, cancel: &Cancel) -> Resul
             }
             other => other.at("read", file.path())?.ok_or_else(cancelled)?,
         };
-        // Of several databases that changed together: it was committed if the journal of all of them is gone.
-        logs.hot = scan.super_journal.as_ref().is_none_or(|name| name.symlink_metadata().is_ok());
+        // Of several databases that changed together. Where it can't be told, it was most likely cut off.
+        logs.hot = scan.super_journal.is_none() || worth(&file, &[path])? != Worth::Committed;
         let usable = logs.hot && scan.fault.is_none() && scan.pages > 0;
         let records = scan.records.clone();
         logs.journal = Some(scan);

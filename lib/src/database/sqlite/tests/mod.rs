@@ -7,6 +7,7 @@ pub(super) mod random;
 mod replace;
 mod replace_set;
 mod service_schema;
+mod together;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
