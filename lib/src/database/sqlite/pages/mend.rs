@@ -11,8 +11,8 @@ use super::space::Space;
 #[derive(Debug, PartialEq, Eq)]
 pub(in super::super) struct Mended {
     pub(in super::super) bytes: Vec<u8>,
-    /// So many of its last cells may be those of rows that were deleted, since a damaged beginning of the cells explains it
-    /// as well: what was there stays, and so do the pointers to it.
+    /// So many of its last cells may be those of rows that were deleted: what was there stays, and so do the pointers to it,
+    /// and another damaged field would explain the page as well.
     pub(in super::super) unproved: usize,
 }
 
@@ -42,14 +42,12 @@ pub(in super::super) fn mended(bytes: &[u8], page: u32, layout: &Layout) -> Opti
         Some((cells, with(3, &word(cells)?)?))
     });
     let node = Node::parse(bytes, page, layout).ok();
-    let by_content = node.and_then(|node| {
-        let least = (0..node.cells).map(|index| Some(node.cell(index).ok()?.at)).collect::<Option<Vec<_>>>()?;
-        with(5, &word(least.into_iter().min()?)?).filter(|candidate| fits(candidate, page, layout))
-    });
-    match (types, by_cells, by_content) {
-        ((Some(bytes), None), None, None) => Some(Mended { bytes, unproved: 0 }),
-        ((None, _), Some((_, bytes)), None) => Some(Mended { bytes, unproved: 0 }),
-        ((None, _), Some((cells, bytes)), Some(_)) => {
+    // Then it may be any other field that is damaged.
+    let names_cells = node.is_some_and(|node| cells_of(&node, &mut |_, _| true));
+    match (types, by_cells) {
+        ((Some(bytes), None), None) if !names_cells => Some(Mended { bytes, unproved: 0 }),
+        ((None, _), Some((_, bytes))) if !names_cells => Some(Mended { bytes, unproved: 0 }),
+        ((None, _), Some((cells, bytes))) => {
             let unproved = cells.saturating_sub(node?.cells);
             (unproved > 0).then_some(Mended { bytes, unproved })
         }
@@ -64,22 +62,34 @@ fn fits(bytes: &[u8], page: u32, layout: &Layout) -> bool {
 /// How many of the cells that the header names cover the page.
 fn cells_that_fit(bytes: &[u8], page: u32, layout: &Layout) -> Option<usize> {
     let node = Node::parse(bytes, page, layout).ok()?;
-    let is_child = |child: u32| node.kind.is_leaf() || (2..=layout.page_count).contains(&child);
     let wanted = Space::default().of_cells(&node)?;
-    let (mut space, mut covered, mut before, mut fields) = (Space::default(), 0, None, Vec::new());
-    space.reset(layout.usable);
+    let (mut found, mut sum) = (None, 0);
+    let belong = cells_of(&node, &mut |cells, size| {
+        sum += size;
+        found = (sum == wanted).then_some(cells);
+        sum < wanted
+    });
+    found.filter(|_| belong)
+}
+
+/// Gives the number of each cell, from 1, and its size, for as long as `go_on` says so; whether all of these are such as belong
+/// there: ascending, each by itself, with records and children.
+fn cells_of(node: &Node<'_>, go_on: &mut dyn FnMut(usize, usize) -> bool) -> bool {
+    let is_child = |child: u32| node.kind.is_leaf() || (2..=node.page_count()).contains(&child);
+    let (mut space, mut before, mut fields) = (Space::default(), None, Vec::new());
+    space.reset(node.bytes().len());
     for index in 0..node.cells {
-        let cell = node.cell(index).ok()?;
+        let Ok(cell) = node.cell(index) else { return false };
         let follows = !node.kind.is_table() || before.is_none_or(|before| cell.rowid > before);
         let has_record = node.kind != NodeKind::TableInterior;
         let is_one = !has_record || read_fields(cell.payload.local, cell.payload.total, &mut fields).is_ok();
         if !is_child(cell.left) || !follows || !is_one || !space.take(cell.at, cell.size) {
-            return None;
+            return false;
         }
-        (covered, before) = (covered + cell.size, Some(cell.rowid));
-        if covered >= wanted {
-            return (covered == wanted && is_child(node.right)).then_some(index + 1);
+        before = Some(cell.rowid);
+        if !go_on(index + 1, cell.size) {
+            break;
         }
     }
-    None
+    is_child(node.right)
 }

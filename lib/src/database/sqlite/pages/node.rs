@@ -140,6 +140,11 @@ impl<'a> Node<'a> {
         self.bytes
     }
 
+    /// How many pages the database has.
+    pub(super) fn page_count(&self) -> u32 {
+        self.layout.page_count
+    }
+
     pub(super) fn least_content(&self) -> usize {
         self.pointers_end
     }

@@ -5,6 +5,7 @@ mod journals;
 mod large;
 mod logs;
 mod matrix;
+mod mends;
 mod mutated;
 mod reading;
 mod shapes;
