@@ -13,7 +13,7 @@ use std::path::PathBuf;
 
 use super::names::{EXPIRED, holds_ours};
 use super::retention::{Entry, Plan, Policy, select};
-use super::{ArchiveError, Found, Store};
+use super::{ArchiveError, Found, Store, rights};
 use crate::lock::Holder;
 use crate::name::TargetName;
 use crate::progress::Cancel;
@@ -77,7 +77,7 @@ impl Store {
     fn require(&self, target: &TargetName) -> Result<PathBuf, ArchiveError> {
         let dir = self.target_dir(target);
         match dir.is_dir() && holds_ours(&dir)? {
-            true => Ok(dir),
+            true => rights::check_part(self.root(), &dir).map(|()| dir),
             false => Err(ArchiveError::Missing { what: "target".to_owned(), path: dir }),
         }
     }

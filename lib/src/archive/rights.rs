@@ -1,13 +1,10 @@
 //! Who could swap the store under us: every directory above it counts.
 
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use super::ArchiveError;
 use crate::world::disk::AtPath;
-
-const STICKY: u32 = 0o1000;
-const WRITABLE_BY_OTHERS: u32 = 0o002;
+use crate::world::rights::changeable_by_others;
 
 /// Refuses a store when it, or a directory above it, belongs to another non-root user or can be written by everybody
 /// (a sticky directory such as /tmp can: what is in it stays its owner's).
@@ -16,24 +13,23 @@ const WRITABLE_BY_OTHERS: u32 = 0o002;
 ///
 /// `root` is canonical.
 pub(super) fn check(root: &Path) -> Result<(), ArchiveError> {
-    let ours = rustix::process::geteuid().as_raw();
-    for path in root.ancestors() {
-        let metadata = std::fs::symlink_metadata(path).at("look at", path)?;
-        let refuse =
-            |reason: String| Err(ArchiveError::Rights { store: root.to_owned(), path: path.to_owned(), reason });
-        let (mode, owner) = (metadata.mode(), metadata.uid());
-        if !metadata.is_dir() {
-            return refuse("is not a directory".to_owned());
-        }
-        if owner != 0 && owner != ours {
-            return refuse(format!("belongs to user {owner}, who could replace it"));
-        }
-        let sticky_is_enough = path != root;
-        if mode & WRITABLE_BY_OTHERS != 0 && !(sticky_is_enough && mode & STICKY != 0) {
-            return refuse(format!("can be written by everybody (mode {:04o})", mode & 0o7777));
-        }
+    check_part(root, root)
+}
+
+/// The same of a directory of the store, which may be a link to another place: who can write to it can put a newer backup
+/// there, and have that restored.
+pub(super) fn check_part(store: &Path, dir: &Path) -> Result<(), ArchiveError> {
+    let real = std::fs::canonicalize(dir).at("look at", dir)?;
+    let refuse = |path: &Path, reason: String| {
+        Err(ArchiveError::Rights { store: store.to_owned(), path: path.to_owned(), reason })
+    };
+    if !real.is_dir() {
+        return refuse(&real, "is not a directory".to_owned());
     }
-    Ok(())
+    match changeable_by_others(&real)? {
+        Some((path, reason)) => refuse(&path, reason),
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use super::{ArchiveError, Backup, Draft, Verified, draft, files, rights};
 use crate::lock::Holder;
 use crate::name::{BackupId, TargetName};
 use crate::progress::Cancel;
-use crate::world::disk::{AtPath, create_private_dir, sync_dir};
+use crate::world::disk::{AtPath, create_private_dir, parent_of, sync_dir};
 
 /// A store: a directory that only we and root can change.
 #[derive(Debug, Clone)]
@@ -77,7 +77,7 @@ impl Store {
     pub fn targets(&self) -> Result<Vec<TargetName>, ArchiveError> {
         let mut targets = Vec::new();
         for (name, is_dir) in entries(&self.root)? {
-            if is_dir
+            if (is_dir || self.leads_elsewhere(&name))
                 && let Ok(target) = name.parse::<TargetName>()
                 && holds_ours(&self.target_dir(&target))?
             {
@@ -88,16 +88,26 @@ impl Store {
         Ok(targets)
     }
 
+    /// Whether it is a link to a directory outside of the store: a target may live on another disk. A link to another
+    /// target is only a second name of that.
+    fn leads_elsewhere(&self, name: &str) -> bool {
+        let path = self.root.join(name);
+        let Ok(next) = std::fs::read_link(&path) else { return false };
+        let is_within = |path: PathBuf| std::fs::canonicalize(path).is_ok_and(|real| real.starts_with(&self.root));
+        path.is_dir() && !is_within(path) && !is_within(parent_of(&self.root.join(next)).to_owned())
+    }
+
     /// The backups of a target, the newest (by sequence number) last; those that can't be read stand in their place
     /// with the reason. A target without a directory has none.
     ///
     /// # Errors
-    /// When the target's directory can't be read.
+    /// When the target's directory can't be read, or others could change it ([`ArchiveError::Rights`]).
     pub fn backups(&self, target: &TargetName) -> Result<Vec<Found>, ArchiveError> {
         let dir = self.target_dir(target);
         if !dir.exists() {
             return Ok(Vec::new());
         }
+        rights::check_part(&self.root, &dir)?;
         // Reading a directory is not atomic: a backup may come and another go meanwhile, and neither be seen.
         let mut looked = look(&dir, target)?;
         for _ in 1..LOOKS_MAX {
@@ -155,6 +165,8 @@ impl Store {
         if !is_backup_id(id.as_str()) || !dir.is_dir() {
             return Err(ArchiveError::Missing { what: format!("backup {id} of {target}"), path: dir });
         }
+        rights::check_part(&self.root, &self.target_dir(target))?;
+        rights::check_part(&self.root, &dir)?;
         Backup::load(dir, target, id)
     }
 
@@ -166,6 +178,7 @@ impl Store {
     pub fn begin(&self, target: &TargetName, holder: &Holder, cancel: &Cancel) -> Result<Draft, ArchiveError> {
         let dir = self.target_dir(target);
         create_private_dir(&dir)?;
+        rights::check_part(&self.root, &dir)?;
         let lock = self.lock(target, holder)?;
         let mut newest = 0;
         for found in self.backups(target)? {
@@ -226,7 +239,8 @@ fn look(dir: &Path, target: &TargetName) -> Result<Looked, ArchiveError> {
             continue;
         }
         let id: BackupId = name.parse()?;
-        match Backup::load(dir.join(&name), target, &id) {
+        let backup = dir.join(&name);
+        match rights::check_part(dir, &backup).and_then(|()| Backup::load(backup, target, &id)) {
             Ok(backup) => good.push(backup),
             // Expiry renames a directory away in one step: it was removed while we looked.
             Err(_) if !dir.join(&name).exists() => vanished = true,

@@ -227,6 +227,54 @@ fn dead_attempts_are_invisible_and_swept_by_the_next_one() {
 }
 
 #[test]
+fn who_could_plant_a_backup_is_told_before_one_is_read_or_written() {
+    let bed = Bed::new();
+    let backup = bed.publish(10);
+    let (id, policy) = (&backup.manifest().id, retention::Policy { keep_last: 1, ..Default::default() });
+    let all = || -> Vec<Result<(), ArchiveError>> {
+        vec![
+            bed.store.backups(&bed.target).and_then(|found| found.into_iter().try_for_each(|f| f.backup.map(drop))),
+            bed.store.backup(&bed.target, id).map(drop),
+            bed.store.begin(&bed.target, &holder(), &bed.cancel).map(drop),
+            bed.store.expire(&bed.target, &policy, &holder(), &bed.cancel).map(drop),
+        ]
+    };
+    let own = |path: &Path, uid: u32| std::os::unix::fs::lchown(path, Some(uid), None).unwrap();
+    let mode = |path: &Path, mode| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    let target = bed.store.target_dir(&bed.target);
+    let refused = |what: &str| {
+        for (call, answer) in all().into_iter().enumerate() {
+            assert_eq!(answer.unwrap_err().kind(), FailureKind::Permission, "{what}, call {call}");
+        }
+    };
+    mode(&target, 0o777);
+    refused("a target that everybody can write to");
+    mode(&target, 0o1777);
+    refused("the same, sticky");
+    mode(&target, 0o700);
+    if rustix::process::geteuid().is_root() {
+        own(&target, 1234);
+        refused("a target of somebody else");
+        own(&target, 0);
+    }
+    mode(backup.dir(), 0o777);
+    for answer in &all()[..2] {
+        assert_eq!(answer.as_ref().unwrap_err().kind(), FailureKind::Permission, "a backup that can be changed");
+    }
+    mode(backup.dir(), 0o700);
+    // A target on another disk is one for every command, and its rights count where it really is.
+    let elsewhere = bed.dir.path().join("elsewhere");
+    std::fs::create_dir(&elsewhere).unwrap();
+    std::fs::rename(&target, elsewhere.join("plex")).unwrap();
+    std::os::unix::fs::symlink(elsewhere.join("plex"), &target).unwrap();
+    std::os::unix::fs::symlink("plex", bed.store.root().join("second-name")).unwrap();
+    assert_eq!(bed.store.targets().unwrap(), std::slice::from_ref(&bed.target));
+    all().into_iter().collect::<Result<(), _>>().unwrap();
+    mode(&elsewhere, 0o777);
+    refused("a directory above the real one");
+}
+
+#[test]
 fn the_order_is_the_sequence_and_not_the_clock() {
     let bed = Bed::new();
     let ids: Vec<_> = (0..4).map(|_| bed.publish(10).manifest().id.clone()).collect();

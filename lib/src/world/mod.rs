@@ -13,6 +13,7 @@ pub(crate) mod piped;
 pub mod process;
 pub(crate) mod program;
 pub mod raw_path;
+pub(crate) mod rights;
 pub(crate) mod secret_file;
 pub mod wait;
 pub(crate) mod wake;
