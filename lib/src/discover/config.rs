@@ -33,13 +33,13 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::config_server::{parsed, read_address, read_order, read_server};
 use super::error::{DiscoverError, Finding};
+use super::file;
 use super::group::{GroupSettings, read_group};
-use super::reader::{Document, FILE_LEN_MAX, Table};
+use super::reader::{Document, Table};
 use super::target::{Alerts, Mode, Order, Retention, ServiceRef, StopSettings};
 use crate::compression::Compression;
 use crate::controller::{ClientFiles, CommandLine, ContainerSpec, Endpoint, EndpointError, TlsFiles};
@@ -97,19 +97,10 @@ impl Config {
     /// Reads a file.
     ///
     /// # Errors
-    /// When it can't be read, and with every finding when it is invalid.
+    /// When it can't be read or trusted, and with every finding when it is invalid.
     pub fn read(path: &Path) -> Result<Self, DiscoverError> {
-        let unreadable = |source| DiscoverError::Unreadable { path: path.to_owned(), source };
-        let mut bytes = Vec::new();
-        let file = std::fs::File::open(path).map_err(unreadable)?;
-        file.take(FILE_LEN_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
         let invalid = |findings| DiscoverError::Invalid { path: path.to_owned(), findings };
-        let whole = |what: &str| vec![Finding { line: 1, column: 1, what: what.to_owned(), instead: None }];
-        if bytes.len() as u64 > FILE_LEN_MAX {
-            return Err(invalid(whole("longer than 1 MiB: that is no configuration")));
-        }
-        let text = String::from_utf8(bytes).map_err(|_| invalid(whole("not UTF-8, as TOML must be")))?;
-        Self::parse(&text).map_err(invalid)
+        Self::parse(&file::read(path)?).map_err(invalid)
     }
 
     /// Reads a text.

@@ -152,6 +152,54 @@ fn what_is_not_there_is_said_by_kind() {
     assert!(Config::read(&path).unwrap_err().to_string().contains("1 MiB"));
 }
 
+#[test]
+fn a_file_that_others_could_change_is_not_obeyed() {
+    use std::os::unix::fs::{PermissionsExt, lchown, symlink};
+    let dir = tempfile::tempdir().unwrap();
+    let (open, own) = (dir.path().join("open"), dir.path().join("own"));
+    std::fs::create_dir(&open).unwrap();
+    std::fs::create_dir(&own).unwrap();
+    let (path, link) = (own.join("svckit.toml"), open.join("svckit.toml"));
+    std::fs::write(&path, WHOLE).unwrap();
+    symlink(&path, &link).unwrap();
+    let mode = |path: &Path, mode| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    let refused = |path: &Path, wanted: &str| {
+        let error = Config::read(path).unwrap_err();
+        assert_eq!(error.kind(), FailureKind::Permission, "{error}");
+        assert!(error.to_string().contains(wanted) && error.hint().unwrap().contains("chmod"), "{error}");
+        let rules = crate::discover::file::read(path).unwrap_err();
+        assert_eq!(rules.kind(), FailureKind::Permission);
+    };
+    for right in [0o600, 0o644] {
+        mode(&path, right);
+        assert!(Config::read(&path).is_ok() && Config::read(&link).is_ok());
+    }
+    mode(&path, 0o666);
+    refused(&path, "svckit.toml can be written by everybody (mode 0666)");
+    refused(&link, "own/svckit.toml can be written by everybody");
+    mode(&path, 0o644);
+    mode(&own, 0o777);
+    refused(&path, "own can be written by everybody");
+    // As /tmp is: a file in it stays its owner's.
+    mode(&own, 0o1777);
+    assert!(Config::read(&path).is_ok());
+    mode(&open, 0o777);
+    refused(&link, "open can be written by everybody");
+    mode(&open, 0o1777);
+    assert!(Config::read(&link).is_ok());
+    if rustix::process::geteuid().is_root() {
+        lchown(&link, Some(1234), None).unwrap();
+        refused(&link, "belongs to user 1234");
+        lchown(&path, None, Some(1234)).unwrap();
+        mode(&path, 0o664);
+        refused(&path, "can be written by group 1234");
+        mode(&path, 0o644);
+        assert!(Config::read(&path).is_ok());
+        lchown(&path, Some(1234), None).unwrap();
+        refused(&path, "belongs to user 1234");
+    }
+}
+
 /// A small generator with a fixed seed: the same mutations on every machine.
 struct Random(u64);
 

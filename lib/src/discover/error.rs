@@ -36,6 +36,16 @@ pub enum DiscoverError {
         /// What happened.
         source: std::io::Error,
     },
+    /// Others could change or replace the file, and with it what is run by us.
+    #[error("the configuration {path:?} can't be trusted: {} {reason}", at.display())]
+    Untrusted {
+        /// The file.
+        path: PathBuf,
+        /// What has the wrong rights: it, or a directory above it.
+        at: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The file is invalid; every finding is told, not only the first.
     #[error("the configuration {path:?} is invalid: {}", in_short(.findings))]
     Invalid {
@@ -94,6 +104,7 @@ impl Failure for DiscoverError {
     fn kind(&self) -> FailureKind {
         match self {
             Self::Unreadable { source, .. } => kind_of_io(source),
+            Self::Untrusted { .. } => FailureKind::Permission,
             Self::Invalid { .. } | Self::Labels { .. } | Self::Empty { .. } => FailureKind::Config,
             Self::Unknown { .. } => FailureKind::Usage,
             Self::NotInstalled { .. } | Self::NoMembers { .. } => FailureKind::No,
@@ -102,6 +113,10 @@ impl Failure for DiscoverError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Unreadable { source, .. } => hint_of_io(source),
+            Self::Untrusted { at, .. } => Some(format!(
+                "look at what it says, then make it yours or root's and not writable by others: chown, chmod go-w {}",
+                at.display()
+            )),
             Self::Invalid { .. } => Some("run: svc-backup config check".to_owned()),
             Self::Labels { .. } => Some("all labels that there are: svc-backup labels".to_owned()),
             Self::Unknown { name, known } => {

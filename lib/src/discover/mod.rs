@@ -9,6 +9,7 @@ pub mod baktainer;
 mod config;
 mod config_server;
 mod error;
+pub(crate) mod file;
 mod group;
 pub mod labels;
 mod profile;

@@ -10,9 +10,6 @@ use toml::de::{DeString, DeTable, DeValue};
 
 use super::error::{Finding, nearest};
 
-/// The longest file that is read: a configuration, not data.
-pub(crate) const FILE_LEN_MAX: u64 = 1 << 20;
-
 /// One document and what was found wrong with it.
 pub(crate) struct Document<'i> {
     text: &'i str,

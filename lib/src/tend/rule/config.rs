@@ -34,11 +34,11 @@
 //! ```
 
 use std::collections::BTreeSet;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::discover::reader::{Document, FILE_LEN_MAX, Table};
+use crate::discover::file;
+use crate::discover::reader::{Document, Table};
 use crate::discover::{DiscoverError, Finding};
 use crate::name::TargetName;
 use crate::tend::{Backoff, Limits, Policy, Schedule};
@@ -133,19 +133,10 @@ impl TendConfig {
     /// Reads a file.
     ///
     /// # Errors
-    /// When it can't be read, and with every finding when it is invalid.
+    /// When it can't be read or trusted, and with every finding when it is invalid.
     pub fn read(path: &Path) -> Result<Self, DiscoverError> {
-        let unreadable = |source| DiscoverError::Unreadable { path: path.to_owned(), source };
         let invalid = |findings| DiscoverError::Invalid { path: path.to_owned(), findings };
-        let whole = |what: &str| vec![Finding { line: 1, column: 1, what: what.to_owned(), instead: None }];
-        let mut bytes = Vec::new();
-        let file = std::fs::File::open(path).map_err(unreadable)?;
-        file.take(FILE_LEN_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-        if bytes.len() as u64 > FILE_LEN_MAX {
-            return Err(invalid(whole("longer than 1 MiB: that is no configuration")));
-        }
-        let text = String::from_utf8(bytes).map_err(|_| invalid(whole("not UTF-8, as TOML must be")))?;
-        Self::parse(&text).map_err(invalid)
+        Self::parse(&file::read(path)?).map_err(invalid)
     }
 
     /// Reads a text.
