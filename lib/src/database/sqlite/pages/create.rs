@@ -118,21 +118,77 @@ fn object_name(at: &mut Cursor<'_>) -> Option<()> {
     Some(())
 }
 
-fn term(mut at: Cursor<'_>) -> Term {
-    let mut term = Term { column: at.name().map(str::to_owned), collation: None, descending: false };
+/// What belongs to a term stands at its end, behind a column or an expression of any length.
+fn term(at: Cursor<'_>) -> Term {
+    let mut rest = at.rest();
+    let mut descending = false;
+    if let [before @ .., last] = rest
+        && last.is("AUTOINCREMENT")
+    {
+        rest = before;
+    }
+    if let [before @ .., last] = rest
+        && (last.is("DESC") || last.is("ASC"))
+        && before.last().is_some_and(ends_operand)
+    {
+        descending = last.is("DESC");
+        rest = before;
+    }
+    let (column, collation) = operand(rest);
+    Term { column: column.map(str::to_owned), collation: collation.map(str::to_owned), descending }
+}
+
+/// Whether an expression may end with the word: a column may be called DESC.
+fn ends_operand(token: &Token) -> bool {
+    const OPERATORS: [&str; 10] = ["AND", "OR", "NOT", "IS", "IN", "LIKE", "GLOB", "REGEXP", "MATCH", "COLLATE"];
+    match token {
+        Token::Sign(sign) => *sign == ')',
+        token => !OPERATORS.iter().any(|word| token.is(word)),
+    }
+}
+
+/// The column, if it is one, and the collation that is written with it; parentheses around it mean nothing to SQLite.
+fn operand(mut tokens: &[Token]) -> (Option<&str>, Option<&str>) {
+    let mut outermost = None;
     loop {
-        if at.take(&["COLLATE"]) {
-            term.collation = at.name().map(str::to_owned);
-        } else if at.take(&["DESC"]) {
-            term.descending = true;
-        } else if !at.take(&["ASC"]) && !at.take(&["AUTOINCREMENT"]) {
+        if let [Token::Sign('('), inner @ .., Token::Sign(')')] = tokens
+            && is_group(tokens)
+        {
+            tokens = inner;
+        } else if let [before @ .., collate, name] = tokens
+            && collate.is("COLLATE")
+            && is_one_operand(before)
+        {
+            outermost = outermost.or(name.name());
+            tokens = before;
+        } else {
             break;
         }
     }
-    if !at.is_at_end() {
-        term.column = None;
+    match tokens {
+        [one] => (one.name(), outermost),
+        _ => (None, outermost),
     }
-    term
+}
+
+/// Whether COLLATE behind it is for all of it, and not for the last operand of several.
+fn is_one_operand(mut tokens: &[Token]) -> bool {
+    while let [before @ .., collate, _] = tokens
+        && collate.is("COLLATE")
+    {
+        tokens = before;
+    }
+    match tokens {
+        [_] => true,
+        [Token::Word(_) | Token::Quoted(_), call @ ..] if is_group(call) => true,
+        _ => is_group(tokens),
+    }
+}
+
+/// Whether the first and the last are the two ends of one parenthesis.
+fn is_group(tokens: &[Token]) -> bool {
+    let mut at = Cursor::new(tokens);
+    at.group().is_some() && at.is_at_end()
 }
 
 /// A column with its constraints, or constraints of the table: SQLite wants no comma between the latter.
@@ -182,9 +238,17 @@ fn type_name(at: &mut Cursor<'_>) -> String {
             break;
         }
     }
-    // The length, as in varchar(20); it means nothing to SQLite.
-    let _length = at.group();
-    words.join(" ")
+    let mut name = words.join(" ");
+    // A length means nothing to SQLite, but that INTEGER(8) is not INTEGER.
+    if let Some(length) = at.group() {
+        let text = |token: &Token| match token {
+            Token::Number(text) | Token::Word(text) => text.clone(),
+            Token::Sign(sign) => sign.to_string(),
+            _ => String::new(),
+        };
+        name.push_str(&format!("({})", length.rest().iter().map(text).collect::<String>()));
+    }
+    name
 }
 
 fn column_constraints(at: &mut Cursor<'_>, column: &mut ColumnSql, table: &mut TableSql) -> Option<()> {

@@ -13,6 +13,11 @@ impl<'a> Cursor<'a> {
         Self { tokens, at: 0 }
     }
 
+    /// All that is still to come.
+    pub(super) fn rest(&self) -> &'a [Token] {
+        self.tokens.get(self.at..).unwrap_or_default()
+    }
+
     pub(super) fn peek(&self) -> Option<&'a Token> {
         self.tokens.get(self.at)
     }
@@ -29,7 +34,7 @@ impl<'a> Cursor<'a> {
 
     /// Takes these keywords if all of them come now.
     pub(super) fn take(&mut self, keywords: &[&str]) -> bool {
-        let ahead = self.tokens.get(self.at..).unwrap_or_default();
+        let ahead = self.rest();
         let fits = ahead.len() >= keywords.len() && ahead.iter().zip(keywords).all(|(token, word)| token.is(word));
         if fits {
             self.at += keywords.len();
@@ -68,7 +73,7 @@ impl<'a> Cursor<'a> {
 
     /// The parts between commas that are in no parenthesis.
     pub(super) fn by_comma(&self) -> Vec<Cursor<'a>> {
-        let rest = self.tokens.get(self.at..).unwrap_or_default();
+        let rest = self.rest();
         let (mut parts, mut start, mut depth) = (Vec::new(), 0, 0_usize);
         for (at, token) in rest.iter().enumerate() {
             match token {

@@ -42,6 +42,8 @@ pub struct TableShape {
     primary: Vec<(usize, Collation)>,
     /// The keys of `sqlite_autoindex_NAME_1`, `_2`, ...
     automatic: Vec<Vec<(usize, KeyColumn)>>,
+    /// Which of them is the table itself, without rowid: it has no row in the schema.
+    is_the_table: Option<usize>,
 }
 
 /// A field of an index's key.
@@ -76,9 +78,9 @@ impl TableShape {
         let table = create::table(sql)?;
         let mut columns: Vec<Column> = table.columns.iter().map(column).collect();
         let mut doubtful = table.doubtful;
-        let (mut rowid_alias, mut primary) = (None, None);
+        let (mut rowid_alias, mut primary, mut is_the_table) = (None, None, None);
         let mut automatic: Vec<Vec<(usize, KeyColumn)>> = Vec::new();
-        let mut late = None;
+        let mut late: Option<Vec<(usize, KeyColumn)>> = None;
         for constraint in &table.constraints {
             let Some(key) = key_of(&constraint.terms, &columns, descending) else {
                 doubtful = true;
@@ -93,18 +95,20 @@ impl TableShape {
                 continue;
             }
             // A constraint that says the same as one before it has no index of its own, whatever its direction.
-            let before = automatic.iter().find(|other| same_key(other, &key)).cloned();
-            if constraint.primary {
-                primary = Some(before.clone().unwrap_or_else(|| key.clone()));
-            }
-            if before.is_none() {
+            let at = automatic.iter().position(|other| same_key(other, &key)).unwrap_or_else(|| {
                 automatic.push(key);
+                automatic.len() - 1
+            });
+            if constraint.primary {
+                (primary, is_the_table) = (automatic.get(at).cloned(), Some(at));
             }
         }
         if table.without_rowid {
             rowid_alias = None;
-            let same = |late: Vec<_>| automatic.iter().find(|other| same_key(other, &late)).cloned().unwrap_or(late);
-            primary = primary.or_else(|| late.map(same));
+            if let Some(late) = late.filter(|_| primary.is_none()) {
+                is_the_table = automatic.iter().position(|other| same_key(other, &late));
+                primary = is_the_table.and_then(|at| automatic.get(at).cloned()).or(Some(late));
+            }
         }
         let primary = primary.filter(|_| table.without_rowid).unwrap_or_default();
         doubtful |= table.without_rowid && primary.is_empty();
@@ -122,6 +126,7 @@ impl TableShape {
             primary: keyed.iter().map(|(column, how)| (*column, how.collation)).collect(),
             doubtful,
             automatic,
+            is_the_table: is_the_table.filter(|_| table.without_rowid),
             columns,
         })
     }
@@ -129,12 +134,7 @@ impl TableShape {
     /// The numbers of the automatic indices that have a row in the schema: the primary key of a table without rowid is the
     /// table itself.
     pub(super) fn automatic_with_a_tree(&self) -> impl Iterator<Item = usize> + '_ {
-        let is_the_table = |key: &[(usize, KeyColumn)]| {
-            let named = distinct(key).into_iter().map(|(column, how)| (column, how.collation));
-            self.without_rowid && named.eq(self.primary.iter().copied())
-        };
-        let primary = self.automatic.iter().position(|key| is_the_table(key));
-        (0..self.automatic.len()).filter(move |at| Some(*at) != primary).map(|at| at + 1)
+        (0..self.automatic.len()).filter(|at| Some(*at) != self.is_the_table).map(|at| at + 1)
     }
 
     /// The place of a column in the record.

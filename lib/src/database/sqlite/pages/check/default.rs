@@ -39,13 +39,15 @@ pub(super) fn default_hash(column: &Column, encoding: Encoding) -> Option<u64> {
     match (literal, affinity(&column.type_name)) {
         (Token::Number(digits), Affinity::Text) => {
             let number: i64 = digits.parse().ok()?;
-            // How a real is written as text is SQLite's business.
-            text_hash(&format!("{}{number}", if negative { "-" } else { "" }), encoding)
+            // How a real is written as text is SQLite's business; and a long integer stays as it is written.
+            let is_as_written = i32::try_from(number).is_err() && number.to_string() != *digits;
+            let sign = if negative && number != 0 { "-" } else { "" };
+            if is_as_written { None } else { text_hash(&format!("{sign}{number}"), encoding) }
         }
         (Token::Number(digits), _) => number(digits, negative),
         (Token::Text(text), Affinity::Number) => {
             // Only text that looks like a number becomes one.
-            let plain = text.trim_matches(|c: char| c.is_ascii_whitespace());
+            let plain = text.trim_matches(|c: char| matches!(c, '\t'..='\r' | ' '));
             let (sign, digits) = match plain.strip_prefix('-') {
                 Some(digits) => (true, digits),
                 None => (false, plain.strip_prefix('+').unwrap_or(plain)),
@@ -69,11 +71,12 @@ pub(super) fn default_hash(column: &Column, encoding: Encoding) -> Option<u64> {
 fn number(digits: &str, negative: bool) -> Option<u64> {
     let hex = digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0X"));
     let integer = match hex {
-        Some(hex) => Some(u64::from_str_radix(hex, 16).ok()?.cast_signed()),
+        // A longer one is text to old rows, and a number to new ones.
+        Some(hex) => Some(i64::from(i32::from_str_radix(hex, 16).ok()?)),
         None => format!("{}{digits}", if negative { "-" } else { "" }).parse::<i64>().ok(),
     };
     if let Some(integer) = integer {
-        let integer = if hex.is_some() && negative { integer.checked_neg()? } else { integer };
+        let integer = if hex.is_some() && negative { -integer } else { integer };
         return Some(hash::value(Value::Integer(integer)));
     }
     let real: f64 = digits.parse().ok()?;

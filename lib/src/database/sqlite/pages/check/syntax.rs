@@ -57,7 +57,16 @@ fn fault(object: &Object, parser: Option<&Connection>) -> Option<String> {
         return Some("its definition is not one".to_owned());
     }
     // Everything else that SQLite may say (no such table, no such collation) is due to the empty database.
-    let text = parser?.prepare(sql).err()?.to_string();
-    let is_syntax = ["syntax error", "unrecognized token", "incomplete input"].iter().any(|word| text.contains(word));
-    is_syntax.then(|| format!("its definition can't be read: {}", text.split(" in ").next().unwrap_or_default()))
+    let message = match parser?.prepare(sql).err()? {
+        rusqlite::Error::SqlInputError { msg, .. } | rusqlite::Error::SqliteFailure(_, Some(msg)) => msg,
+        _ => return None,
+    };
+    is_syntax(&message).then(|| format!("its definition can't be read: {message}"))
+}
+
+/// As SQLite's parser words it: a table may be called so, too.
+fn is_syntax(message: &str) -> bool {
+    message.starts_with("near \"") && message.ends_with("\": syntax error")
+        || message.starts_with("unrecognized token: \"")
+        || message == "incomplete input"
 }

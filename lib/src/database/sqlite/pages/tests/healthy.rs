@@ -236,3 +236,57 @@ fn an_end_that_is_asked_for_comes() {
     let error = check(&place.db, &CheckOptions::default(), &place.cancel, &Silent).unwrap_err();
     assert!(error.to_string().contains("cancelled"), "{error}");
 }
+
+#[test]
+fn what_is_rare_and_healthy_is_clean() {
+    let rows = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 400)";
+    for sql in [
+        format!("CREATE TABLE t(a); CREATE INDEX i ON t(length(a) DESC); {rows} INSERT INTO t SELECT substr(hex(zeroblob(200)), 1, i) FROM n"),
+        format!(
+            "CREATE TABLE t(a, b); CREATE INDEX i ON t(a || b COLLATE NOCASE, (b || a) COLLATE NOCASE DESC);
+             {rows} INSERT INTO t SELECT char(60 + i % 60), char(120 - i % 60) FROM n"
+        ),
+        format!("CREATE TABLE t(a INTEGER(11) PRIMARY KEY, b); CREATE INDEX i ON t(b, a); {rows} INSERT INTO t SELECT i * 3, i % 7 FROM n"),
+        format!("CREATE TABLE t(a, b, PRIMARY KEY(a)) WITHOUT ROWID; CREATE INDEX i ON t((a)); {rows} INSERT INTO t SELECT i, i FROM n"),
+        format!("CREATE TABLE t(a UNIQUE, b, PRIMARY KEY(a, a)) WITHOUT ROWID; {rows} INSERT INTO t SELECT i, i FROM n"),
+        format!("CREATE TABLE t(a, b, UNIQUE(a, b), PRIMARY KEY(a, b, a DESC)) WITHOUT ROWID; {rows} INSERT INTO t SELECT i, i FROM n"),
+        "CREATE TABLE \"syntax error\"(a); CREATE INDEX i ON \"syntax error\"(a);
+         CREATE TABLE \"incomplete input\"(a); CREATE INDEX j ON \"incomplete input\"(a);
+         CREATE TABLE \"unrecognized token\"(a);
+         CREATE TRIGGER k AFTER INSERT ON \"unrecognized token\" BEGIN SELECT 1; END"
+            .to_owned(),
+        "CREATE TABLE t(a INTEGER PRIMARY KEY AUTOINCREMENT, b); CREATE INDEX i ON t(b); INSERT INTO t(b) VALUES(1), (2); ANALYZE;
+         INSERT INTO sqlite_stat1 VALUES(NULL, NULL, NULL); INSERT INTO sqlite_sequence VALUES(NULL, NULL)"
+            .to_owned(),
+    ] {
+        assert_clean(&Place::new(&sql), &sql);
+    }
+}
+
+#[test]
+fn rows_that_are_older_than_a_column_have_the_default_that_sqlite_gives_them() {
+    let mut sql = String::new();
+    let defaults = [
+        ("TEXT", "-0"),
+        ("TEXT", "00099999999999"),
+        ("TEXT", "-99999999999"),
+        ("TEXT", "007"),
+        ("INT", "0x9e1c7fef"),
+        ("", "0x9e1c7fef"),
+        ("BLOB", "-0x9e1c7fef"),
+        ("REAL", "0x7fffffffffffffff"),
+        ("INT", "-0x7f"),
+        ("INT", "'\u{b}5'"),
+        ("INT", "'\u{85}5'"),
+        ("REAL", "' -5\u{c}'"),
+    ];
+    for (number, (kind, default)) in defaults.iter().enumerate() {
+        sql.push_str(&format!(
+            "CREATE TABLE t{number}(a); INSERT INTO t{number} VALUES(1);
+             ALTER TABLE t{number} ADD COLUMN c {kind} DEFAULT {default}; CREATE INDEX i{number} ON t{number}(c);"
+        ));
+    }
+    let report = assert_clean(&Place::new(&sql), "defaults");
+    let not_compared: Vec<&str> = report.not_checked.iter().map(|n| n.object.as_str()).collect();
+    assert_eq!(not_compared, ["i1", "i4", "i5", "i6", "i7"]);
+}
