@@ -9,6 +9,8 @@ use super::super::wal::{WalMark, parse_mark};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Witness {
     pub(super) mark: WalMark,
+    /// Commits since the log was read anew or begun: all of them are known to whoever left it.
+    pub(super) commits: u32,
     /// Frames whose pages are in the database file already.
     pub(super) backfilled: u32,
 }
@@ -22,7 +24,8 @@ pub(super) fn read(shm: &File) -> std::io::Result<Option<Witness>> {
         other => other?,
     }
     // They differ where a writer died between the two: each has a checksum of its own, and the first is written last.
-    let mark = parse_mark(&bytes[..48]).or_else(|| parse_mark(&bytes[48..96]));
+    let of = |header: &[u8]| parse_mark(header).zip(header[8..12].try_into().ok().map(u32::from_ne_bytes));
+    let found = of(&bytes[..48]).or_else(|| of(&bytes[48..96]));
     let backfilled = u32::from_ne_bytes([bytes[96], bytes[97], bytes[98], bytes[99]]);
-    Ok(mark.map(|mark| Witness { mark, backfilled: backfilled.min(mark.frame) }))
+    Ok(found.map(|(mark, commits)| Witness { mark, commits, backfilled: backfilled.min(mark.frame) }))
 }

@@ -41,6 +41,8 @@ pub(super) struct WalScan {
     pub(super) after_bad: u32,
     /// How many of them are commits.
     pub(super) commits_after_bad: u32,
+    /// The last frame of them that is one.
+    pub(super) last_commit_after_bad: u32,
     /// Pages that they are for, at most.
     pub(super) highest_page_after_bad: u32,
     /// Frames that check and whose transaction has no commit.
@@ -136,7 +138,10 @@ pub(super) fn scan(file: &File, limit: Option<u32>, cancel: &Cancel) -> std::io:
                 scan.bad = number;
             }
             scan.after_bad += 1;
-            scan.commits_after_bad += u32::from(commit != 0);
+            if commit != 0 {
+                scan.commits_after_bad += 1;
+                scan.last_commit_after_bad = number;
+            }
             scan.highest_page_after_bad = scan.highest_page_after_bad.max(page);
         }
     }

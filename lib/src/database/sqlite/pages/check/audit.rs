@@ -8,9 +8,15 @@
 //! | a database that was emptied | its log, or its journal, which SQLite deletes with the next who opens it |
 //! | a log of something else | other salts or another page size than the `-shm` or the database says; or damage that is not there without it |
 //!
+//! Two states look like the first of them and are no loss. A writer that is killed before its commit counts leaves frames
+//! that a shorter commit does not cover. And of a log that is in the database as a whole, nothing is needed any more. The
+//! `-shm` tells both.
+//!
 //! A log that ends at a commit, and whose `-shm` is gone too, leaves no evidence of what followed.
 
+use super::super::shm::Witness;
 use super::super::view::{Logs, View};
+use super::super::wal::WalScan;
 use super::report::{Finding, FindingKind, Findings, Loss, WalReport};
 
 /// Tells what the logs of a view say.
@@ -70,8 +76,13 @@ fn journal(logs: &Logs, add: &dyn Fn(FindingKind, Loss, String)) {
 }
 
 /// Nobody has the database open: everything that was committed must be in the log or in the file.
-fn at_rest(logs: &Logs, wal: Option<&super::super::wal::WalScan>, add: &dyn Fn(FindingKind, Loss, String)) {
+fn at_rest(logs: &Logs, wal: Option<&WalScan>, add: &dyn Fn(FindingKind, Loss, String)) {
     let known = logs.witness.filter(|witness| witness.mark.frame > witness.backfilled);
+    if let (Some(witness), Some(wal)) = (logs.witness, wal)
+        && is_whole_in_spite(witness, wal)
+    {
+        return;
+    }
     let Some(wal) = wal else {
         if let Some(known) = known {
             let missing = known.mark.frame - known.backfilled;
@@ -84,6 +95,18 @@ fn at_rest(logs: &Logs, wal: Option<&super::super::wal::WalScan>, add: &dyn Fn(F
         return;
     };
     if let Some(fault) = &wal.header_fault {
+        if wal.after_bad == 0 {
+            let (loss, more) =
+                known.map_or((Loss::Unknown, "whether commits are lost can't be told".to_owned()), |known| {
+                    let missing = known.mark.frame - known.backfilled;
+                    (Loss::Commits, format!("the -shm knows of {missing} that never came into the database"))
+                });
+            let what = format!(
+                "the -wal can't be used, and SQLite drops it in silence: {fault}; no frame in it can be told, and {more}"
+            );
+            add(FindingKind::WalHeader, loss, what);
+            return;
+        }
         let what = format!(
             "the -wal can't be used, and SQLite drops it in silence: {fault}; it has {} frames of one writer, {} of them commits",
             wal.after_bad, wal.commits_after_bad
@@ -118,4 +141,19 @@ fn at_rest(logs: &Logs, wal: Option<&super::super::wal::WalScan>, add: &dyn Fn(F
         );
         add(FindingKind::WalCut, Loss::Commits, what);
     }
+}
+
+/// Whether nothing is missing although frames do not check, since the last user of the log knew of nothing more.
+fn is_whole_in_spite(known: Witness, wal: &WalScan) -> bool {
+    if known.mark.salts != wal.salts || wal.commits_after_bad == 0 {
+        return false;
+    }
+    // With commits before the damage SQLite would put their pages over newer ones.
+    let is_in_the_database =
+        wal.last_commit == 0 && known.backfilled == known.mark.frame && known.mark.frame >= wal.last_commit_after_bad;
+    // Who reads a damaged log anew knows no more than we do: a witness is only who has made all of its commits.
+    let is_the_end = known.mark.frame == wal.last_commit
+        && known.mark.checksum == wal.checksum
+        && u64::from(known.commits) >= wal.commits;
+    is_in_the_database || (wal.last_commit > 0 && is_the_end)
 }

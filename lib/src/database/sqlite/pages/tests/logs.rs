@@ -246,3 +246,117 @@ fn a_log_that_is_damaged_under_a_service_is_told() {
     assert!(report.findings.iter().any(|f| f.kind == Kind::WalDamaged && f.rows_at_risk), "{:?}", report.findings);
     writer.finish();
 }
+
+/// As it lies if its processes had died here: copies of the files as they are.
+fn dead(db: &Path) -> Place {
+    let dir = tempfile::tempdir().unwrap();
+    let copy = Place { db: dir.path().join("library.db"), dir, cancel: Cancel::new().unwrap() };
+    for suffix in ["", "-wal", "-shm"] {
+        std::fs::copy(side(db, suffix), side(&copy.db, suffix)).unwrap();
+    }
+    copy
+}
+
+#[test]
+fn what_a_killed_writer_left_behind_a_shorter_commit_is_no_loss() {
+    let place = Place::new("PRAGMA page_size=4096");
+    let connection = Connection::open(&place.db).unwrap();
+    batch(
+        &connection,
+        &format!(
+            "{WAL}; CREATE TABLE t(x, y); WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 300)
+             INSERT INTO t SELECT i, hex(zeroblob(200)) FROM n;"
+        ),
+    );
+    // What another process would write now, and be killed before anybody knows of it.
+    let other = dead(&place.db);
+    let killed = Connection::open(&other.db).unwrap();
+    batch(&killed, "PRAGMA wal_autocheckpoint=0; UPDATE t SET y = y || 1;");
+    let long = std::fs::read(side(&other.db, "-wal")).unwrap();
+    batch(&connection, "INSERT INTO t VALUES(0, 'short')");
+    let copy = dead(&place.db);
+    let mut wal = std::fs::read(side(&copy.db, "-wal")).unwrap();
+    assert!(wal.len() < long.len() && wal[..32] == long[..32]);
+    let end = wal.len();
+    wal.extend_from_slice(&long[end..]);
+    std::fs::write(side(&copy.db, "-wal"), &wal).unwrap();
+    let report = copy.check();
+    assert_eq!(report.findings, []);
+    assert_eq!(rows(&report), 301);
+
+    // The last commit itself is damaged, of which the -shm knows: that is a loss.
+    wal[end - 100] ^= 1;
+    std::fs::write(side(&copy.db, "-wal"), &wal).unwrap();
+    let report = expect(&copy, Kind::WalLostCommits);
+    assert_eq!((rows(&report), report.findings[0].loss), (300, Loss::Commits));
+}
+
+#[test]
+fn who_reads_a_damaged_log_anew_is_no_witness_for_it() {
+    let place = crashed();
+    let wal = side(&place.db, "-wal");
+    let mut bytes = std::fs::read(&wal).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&wal, &bytes).unwrap();
+    let connection = Connection::open(&place.db).unwrap();
+    batch(&connection, "PRAGMA wal_autocheckpoint=0; SELECT count(*) FROM t");
+    expect(&dead(&place.db), Kind::WalLostCommits);
+    batch(&connection, "INSERT INTO t(v) VALUES('after')");
+    expect(&dead(&place.db), Kind::WalLostCommits);
+}
+
+#[test]
+fn a_log_whose_every_frame_is_in_the_database_can_lose_nothing() {
+    let place = Place::new("PRAGMA page_size=4096");
+    let connection = Connection::open(&place.db).unwrap();
+    batch(&connection, &format!("{WAL}; BEGIN; CREATE TABLE t(x); CREATE TABLE u(x); INSERT INTO t VALUES(1); COMMIT"));
+    for row in 0..40 {
+        batch(&connection, &format!("INSERT INTO t VALUES({row})"));
+    }
+    let before = dead(&place.db);
+    batch(&connection, "PRAGMA wal_checkpoint(FULL)");
+    let after = dead(&place.db);
+    for (at, copy, found) in [
+        (5000, &before, Some(Kind::WalLostCommits)),
+        (5000, &after, None),
+        (13, &before, Some(Kind::WalHeader)),
+        (13, &after, None),
+        // With commits before it SQLite puts their older pages over the newer ones.
+        (100_000, &after, Some(Kind::WalLostCommits)),
+    ] {
+        let mut bytes = std::fs::read(side(&place.db, "-wal")).unwrap();
+        bytes[at] ^= 1;
+        std::fs::write(side(&copy.db, "-wal"), bytes).unwrap();
+        let report = copy.check();
+        let kinds: Vec<Kind> = report.findings.iter().map(|f| f.kind).collect();
+        assert_eq!(kinds, found.into_iter().collect::<Vec<_>>(), "{at}: {:?}", report.findings);
+        if found.is_none() {
+            assert_eq!(rows(&report), 41);
+            let control = dead(&copy.db);
+            let connection = Connection::open(&control.db).unwrap();
+            let theirs: i64 = connection.query_row("SELECT count(*) FROM t", [], |row| row.get(0)).unwrap();
+            assert_eq!(theirs, 41, "the control");
+        }
+    }
+}
+
+#[test]
+fn a_log_without_any_frame_says_what_can_be_told_of_it() {
+    let bytes = [vec![0x37; 20], vec![0; 20_000]];
+    for (bytes, reason) in bytes.into_iter().zip(["only 20 bytes", "magic number is 0x0"]) {
+        let place = Place::new("CREATE TABLE t(x)");
+        std::fs::write(side(&place.db, "-wal"), &bytes).unwrap();
+        let report = expect(&place, Kind::WalHeader);
+        let found = &report.findings[0];
+        assert_eq!(found.loss, Loss::Unknown);
+        assert!(found.what.contains(reason) && found.what.contains("can't be told"), "{}", found.what);
+
+        let place = crashed();
+        std::fs::write(side(&place.db, "-wal"), bytes).unwrap();
+        let report = place.check();
+        let found = &report.findings[0];
+        assert_eq!((found.kind, found.loss), (Kind::WalHeader, Loss::Commits));
+        assert!(found.what.contains("the -shm knows of "), "{}", found.what);
+    }
+}
