@@ -42,7 +42,7 @@ pub(super) struct Tree {
 pub(super) struct RowPlan {
     /// The fields that must not be NULL, with the names of their columns.
     pub(super) not_null: Vec<(usize, String)>,
-    /// The first field is text in every row that SQLite itself has written, and nothing else makes sense there but NULL.
+    /// The first field is text in every row that SQLite itself has written.
     pub(super) is_named: bool,
     /// Which fields are hashed; as long as the last one that is.
     pub(super) hashed: Vec<bool>,

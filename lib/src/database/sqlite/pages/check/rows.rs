@@ -72,8 +72,9 @@ impl Worker<'_> {
                 self.found(here, FindingKind::NullValue, Loss::Unknown, what);
             }
         }
-        // Who edits the statistics by hand may write NULL.
-        if plan.is_named && fields.first().is_none_or(|field| !field.serial.is_text() && !field.serial.is_null()) {
+        // Who edits these tables by hand may leave a row of NULLs; a row of another table has more.
+        let is_blank = !fields.is_empty() && fields.iter().all(|field| field.serial.is_null());
+        if plan.is_named && !is_blank && fields.first().is_none_or(|field| !field.serial.is_text()) {
             let what = format!("{} does not begin with the name of a table", named(rowid));
             self.found(here, FindingKind::Record, Loss::Rows, what);
         }
