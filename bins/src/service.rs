@@ -137,12 +137,38 @@ fn started_by_us(command: CommandLine) -> CommandLine {
     CommandLine { umask: callers_umask(), ..command }
 }
 
-/// The words of a line as a shell splits them; no shell runs.
+/// What means something to a shell only.
+const OF_A_SHELL: [&[u8]; 9] = [b"&&", b"||", b"|", b"&", b";", b"<", b">", b">>", b"2>&1"];
+
+/// The words of a line as a shell splits them; no shell runs. What needs one would fail when the service is to be started
+/// again, so it is refused before anything is stopped.
 fn command_line(line: &[u8]) -> Result<CommandLine, ToolError> {
     let words: Option<Vec<Vec<u8>>> = shlex::bytes::Shlex::new(line).map(Some).collect();
     let words = words.filter(|words| !words.is_empty() && !line.contains(&0));
     let words = words.ok_or_else(|| {
         ToolError::usage("--start-command is empty", "write it as --start-command '/usr/sbin/noted --daemon'")
     })?;
+    let needs_shell = |what: &[u8]| {
+        let what = String::from_utf8_lossy(what);
+        let hint = "no shell runs it; where it needs one, write --start-command \"sh -c '...'\"";
+        ToolError::usage(format!("--start-command has {what:?}, which only a shell knows"), hint)
+    };
+    let first = &words[0];
+    let is_setting = first.iter().position(|byte| *byte == b'=').is_some_and(|at| !first[..at].contains(&b'/'));
+    let of_shell = words.iter().find(|word| OF_A_SHELL.contains(&word.as_slice()) || word.ends_with(b";"));
+    if let Some(word) = of_shell.or(is_setting.then_some(first)) {
+        return Err(needs_shell(word));
+    }
+    if !first.contains(&b'/') && !is_in_path(std::ffi::OsStr::from_bytes(first)) {
+        return Err(ToolError::usage(
+            format!("--start-command begins with {:?}, which is no program in PATH", String::from_utf8_lossy(first)),
+            "write its whole path; where it needs a shell, write --start-command \"sh -c '...'\"",
+        ));
+    }
     Ok(CommandLine::new(words.into_iter().map(std::ffi::OsString::from_vec)))
+}
+
+fn is_in_path(program: &std::ffi::OsStr) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|dir| dir.join(program).is_file())
 }

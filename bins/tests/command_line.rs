@@ -76,6 +76,14 @@ fn a_command_line_that_means_nothing_is_a_usage_error() {
     place.ctl(&["stop"]).fails(2, &["no service was named"]);
     place.ctl(&["stop", "--unit", "a", "--pid-file", "/b"]).fails(2, &["cannot be used"]);
     place.ctl(&["stop", "--start-command", "/b"]).fails(2, &["--pid-file"]);
+    for (line, wanted) in [
+        ("cd /srv && ./noted", "\"&&\", which only a shell knows"),
+        ("true; /bin/noted", "\"true;\", which only a shell knows"),
+        ("A=1 /bin/noted", "\"A=1\", which only a shell knows"),
+        ("noted-which-nobody-has", "no program in PATH"),
+    ] {
+        place.ctl(&["restart", "--pid-file", "/b", "--start-command", line]).fails(2, &[wanted, "sh -c"]);
+    }
     place.ctl(&["status", "--container", "a/b"]).fails(2, &["can't be meant"]);
     place.ctl(&["status", "--service", "plexx"]).fails(2, &["did you mean plex?"]);
     place.ctl(&["wait", "--unit", "a", "--ready", "htp:x"]).fails(2, &["htp"]);

@@ -27,7 +27,8 @@ pub struct ServiceFlags {
     /// A service or target of the configuration, or a known service
     #[arg(long = "service", value_name = "NAME", group = "which", help_heading = "Which service")]
     pub service_name: Option<String>,
-    /// How the daemon of --pid-file is started again, a shell's line [default: as it was started before]
+    /// How the daemon of --pid-file is started again: a program and its arguments, quoted as for a shell, though none runs
+    /// [default: as it was started before]
     #[arg(long, value_name = "CMD", requires = "pid_file", help_heading = "Which service")]
     pub start_command: Option<OsString>,
 }
