@@ -7,6 +7,7 @@
 //! | any | that of a thread, or of the kernel | stale |
 //! | not older than the process | runs something else than the given command | doubtful |
 //! | a user's | another user's process | doubtful |
+//! | one that everybody can write to | can't be told what it runs | doubtful |
 //! | older than the process | runs the command | the service (the clock was set since) |
 //! | older than the process | runs something else | stale |
 //! | older than the process | can't be told what it runs | doubtful |
@@ -31,6 +32,7 @@ use crate::world::process::is_gone;
 const PID_FILE_LEN_MAX: u64 = 4096;
 /// A pid file may be written so much before its process starts, as clocks show it (a launcher that writes first).
 const CLOCK_SLACK: Duration = Duration::from_secs(2);
+const WRITABLE_BY_ALL: u32 = 0o002;
 
 #[derive(Debug)]
 pub(super) enum Named {
@@ -113,6 +115,12 @@ fn judge(process: ProcessId, file: &Metadata, command: Option<&CommandLine>) -> 
     }
     let likeness = command.map_or(Ok(Likeness::Possible), |command| likeness(&process, command))?;
     Ok(match (is_older(file, &process), likeness) {
+        // Anybody may have written the pid of any process into it.
+        (false, Likeness::Possible) if file.mode() & WRITABLE_BY_ALL != 0 => {
+            let mode = file.mode() & 0o7777;
+            let why = format!("everybody can write to it (mode {mode:04o}), and process {pid} runs {}", shows());
+            Named::Doubtful(process, why)
+        }
         (_, Likeness::Same) | (false, Likeness::Possible) => Named::Service(process),
         (false, Likeness::Other) => {
             let why = format!("process {pid} runs {}, which the service's command does not name", shows());

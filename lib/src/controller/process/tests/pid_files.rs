@@ -1,5 +1,7 @@
 //! Whom a pid file names, and how a daemon is started again.
 
+use std::os::unix::fs::PermissionsExt;
+
 use super::*;
 
 #[test]
@@ -92,6 +94,13 @@ fn a_pid_that_was_given_away_again_is_not_the_service() {
     age(&path);
     let refused = stale(&path, None).lock_keys().unwrap_err();
     assert!(matches!(refused, ControllerError::Unsafe { .. }), "{refused}");
+    // The file is new, and anybody may have written it.
+    std::fs::write(&path, format!("{}\n", stranger.0.id())).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666)).unwrap();
+    let refused = stale(&path, None).lock_keys().unwrap_err();
+    assert!(refused.to_string().contains("everybody can write to it (mode 0666)"), "{refused}");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+    assert!(PidFileService::open(&path, None).unwrap().lock_keys().is_ok());
     // The file is new, and names what the command does not.
     std::fs::write(&path, format!("{}\n", stranger.0.id())).unwrap();
     let service = stale(&path, Some(tail));
