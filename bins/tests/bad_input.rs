@@ -277,3 +277,28 @@ fn a_flipped_or_missing_payload_does_not_verify() {
     damaged("flipped", |backup| edit(&payload(backup), flip), "");
     damaged("missing", |backup| std::fs::remove_file(payload(backup)).unwrap(), "");
 }
+
+#[test]
+fn what_is_left_out_of_the_files_is_told_in_the_report() {
+    let place = place();
+    let app = place.path("app");
+    std::fs::create_dir_all(app.join("real")).unwrap();
+    std::fs::write(app.join("settings"), b"x").unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(app.join("socket")).unwrap();
+    let link = place.path("link");
+    std::os::unix::fs::symlink("/usr/share", &link).unwrap();
+    let inner = place.path("inner");
+    std::os::unix::fs::symlink(app.join("real"), &inner).unwrap();
+    let include = ["--include", "app", "--include", "link", "--include", "inner"];
+    let report = back_up(&place, "notes.db", &[&include[..], &["--json", "-q"]].concat());
+    let report: serde_json::Value = serde_json::from_str(report.succeeds()).unwrap();
+    let notices: Vec<&str> = report["notices"].as_array().unwrap().iter().map(|n| n.as_str().unwrap()).collect();
+    assert_eq!(notices.len(), 2, "{notices:?}");
+    assert!(notices[0].contains("app/socket") && notices[0].contains("it is a socket or a pipe"), "{notices:?}");
+    assert!(
+        notices[1].contains("/link") && notices[1].contains("what it leads to is not in the backup"),
+        "{notices:?}"
+    );
+    let text = back_up(&place, "notes.db", &include);
+    assert!(text.succeeds().contains("note: ") && text.out.contains("app/socket"), "{}", text.out);
+}

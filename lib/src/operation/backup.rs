@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use self::facts::{facts, refuse_other_sources, report, target_name};
 pub(super) use self::facts::{identify, mode_word, refuse_live, refuse_store_inside};
-use super::common::{begin, lock_keys, milliseconds, real_path, refused};
+use super::common::{begin, lock_keys, milliseconds, real_path, refused, tell};
 use super::error::{During, OperationError};
 use super::lifecycle::{stop_plan, stop_word};
 use super::request::{BackupMode, BackupReport, BackupRequest};
@@ -119,6 +119,7 @@ fn settle(
     report.stored_bytes = manifest.payloads.iter().map(|payload| payload.stored_bytes).sum();
     report.content_bytes = manifest.payloads.iter().map(|payload| payload.content_bytes).sum();
     report.rungs = common_rungs(manifest.payloads.iter().map(|payload| (payload.kind, &payload.rungs[..])));
+    tell(&mut report.notices, &manifest.notes);
     Ok(report)
 }
 

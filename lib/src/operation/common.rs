@@ -84,6 +84,18 @@ pub(super) fn milliseconds(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1000.0
 }
 
+/// At most so many notes of a manifest are told at once.
+const NOTES_TOLD_MAX: usize = 50;
+
+/// Tells what a manifest notes and nobody has told yet: what was left out of the backup, or changed while it was read.
+pub(super) fn tell(notices: &mut Vec<String>, notes: &[String]) {
+    let new: Vec<&String> = notes.iter().filter(|note| !notices.contains(note)).collect();
+    notices.extend(new.iter().take(NOTES_TOLD_MAX).map(|note| (*note).clone()));
+    if new.len() > NOTES_TOLD_MAX {
+        notices.push(format!("and {} more: the backup's manifest has them as notes", new.len() - NOTES_TOLD_MAX));
+    }
+}
+
 /// An absolute path without symbolic links where the file exists; else the real directory and the name.
 pub(super) fn real_path(path: &Path) -> PathBuf {
     std::fs::canonicalize(path).unwrap_or_else(|_| {
@@ -91,4 +103,23 @@ pub(super) fn real_path(path: &Path) -> PathBuf {
         let parent = std::fs::canonicalize(parent).unwrap_or_else(|_| parent.to_owned());
         path.file_name().map_or_else(|| path.to_owned(), |name| parent.join(name))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_noted_is_told_once_and_in_bounds() {
+        let mut notices = vec!["shop: a note".to_owned()];
+        let mut notes: Vec<String> = (0..NOTES_TOLD_MAX).map(|n| n.to_string()).collect();
+        notes.push("shop: a note".to_owned());
+        tell(&mut notices, &notes);
+        assert_eq!(notices.len(), 1 + NOTES_TOLD_MAX);
+        notes.push("one more".to_owned());
+        let mut notices = Vec::new();
+        tell(&mut notices, &notes);
+        assert_eq!(notices.len(), NOTES_TOLD_MAX + 1);
+        assert!(notices[NOTES_TOLD_MAX].contains("and 2 more"), "{notices:?}");
+    }
 }

@@ -46,8 +46,11 @@ pub(in crate::archive) fn write(
         cancel,
         observer,
     };
-    for root in roots {
-        walk.add(&root)?;
+    for root in &roots {
+        if leads_out(root, &roots) {
+            walk.notice(root, "it is a symbolic link, and stored as one: what it leads to is not in the backup");
+        }
+        walk.add(root)?;
     }
     walk.tar.finish().at("write to", out)?;
     if walk.notices_dropped > 0 {
@@ -234,6 +237,14 @@ impl Walk<'_> {
             self.notices_dropped += 1;
         }
     }
+}
+
+/// Whether an include is a link to what no other include has.
+fn leads_out(root: &Path, roots: &[PathBuf]) -> bool {
+    let Ok(real) = std::fs::canonicalize(root) else { return root.is_symlink() };
+    let has_it =
+        |other: &PathBuf| !other.is_symlink() && std::fs::canonicalize(other).is_ok_and(|o| real.starts_with(o));
+    root.is_symlink() && !roots.iter().any(has_it)
 }
 
 fn gone(error: &std::io::Error) -> bool {

@@ -18,7 +18,7 @@ use serde::Serialize;
 
 use self::take::{Prepared, Taken, prepare, take};
 use super::backup::{mode_word, refuse_store_inside};
-use super::common::{begin, lock_keys, milliseconds, refused};
+use super::common::{begin, lock_keys, milliseconds, refused, tell};
 use super::dump::DumpedDatabase;
 use super::error::{During, OperationError};
 use super::lifecycle::stop_plan;
@@ -325,6 +325,7 @@ fn complete(report: &mut GroupReport, backup: &Backup) {
     report.stored_bytes = manifest.stored_bytes();
     report.content_bytes = manifest.content_bytes();
     report.rungs = common_rungs(manifest.payloads.iter().map(|payload| (payload.kind, &payload.rungs[..])));
+    tell(&mut report.notices, &manifest.notes);
 }
 
 fn report(request: &GroupRequest, prepared: &[Prepared<'_>]) -> GroupReport {
