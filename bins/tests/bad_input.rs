@@ -302,3 +302,22 @@ fn what_is_left_out_of_the_files_is_told_in_the_report() {
     let text = back_up(&place, "notes.db", &include);
     assert!(text.succeeds().contains("note: ") && text.out.contains("app/socket"), "{}", text.out);
 }
+
+#[test]
+fn a_database_among_the_files_is_told_unless_it_is_named_as_one() {
+    let place = place();
+    std::fs::create_dir(place.path("app")).unwrap();
+    for name in ["queue", "sub.db"] {
+        let database = rusqlite::Connection::open(place.path("app").join(name)).unwrap();
+        database.execute_batch("PRAGMA journal_mode=WAL; CREATE TABLE t(x)").unwrap();
+    }
+    std::fs::write(place.path("app/short"), b"SQLite format").unwrap();
+    let report = back_up(&place, "app/sub.db", &["--include", "app", "--json"]);
+    let report: serde_json::Value = serde_json::from_str(report.succeeds()).unwrap();
+    let notices = report["notices"].as_array().unwrap();
+    assert_eq!(notices.len(), 1, "{report}");
+    let told = notices[0].as_str().unwrap();
+    assert!(told.contains("app/queue") && told.contains("copied as a file") && told.contains("--sqlite"), "{told}");
+    let manifest = std::fs::read_to_string(Path::new(report["path"].as_str().unwrap()).join("manifest.json")).unwrap();
+    assert!(manifest.contains("it is a SQLite database"), "the backup says so itself");
+}

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
@@ -156,6 +156,14 @@ impl Walk<'_> {
 
     fn file(&mut self, path: &Path) -> Result<(), ArchiveError> {
         let Some(mut file) = self.open(path, OFlags::NONBLOCK)? else { return Ok(()) };
+        if is_database(&file) {
+            // Page by page and without its locks: what is written meanwhile is neither the old state nor the new one.
+            self.notice(
+                path,
+                "it is a SQLite database, copied as a file and not checked: if it was in use, the copy may be damaged; \
+                 name it as a database (--sqlite, or sqlite = [...])",
+            );
+        }
         let before = file.metadata().at("look at", path)?;
         if !before.is_file() {
             self.notice(path, "it was replaced by something that is no file");
@@ -245,6 +253,12 @@ fn leads_out(root: &Path, roots: &[PathBuf]) -> bool {
     let has_it =
         |other: &PathBuf| !other.is_symlink() && std::fs::canonicalize(other).is_ok_and(|o| real.starts_with(o));
     root.is_symlink() && !roots.iter().any(has_it)
+}
+
+/// By the beginning of its header (fileformat2.html, 1.3).
+fn is_database(file: &File) -> bool {
+    let mut begin = [0; 16];
+    file.read_exact_at(&mut begin, 0).is_ok() && begin == *b"SQLite format 3\0"
 }
 
 fn gone(error: &std::io::Error) -> bool {
