@@ -216,11 +216,11 @@ impl Destination {
             sqlite::validate(staged, &context.cancel, observer)
                 .map_err(|error| OperationError::Part { what: what.to_owned(), cause: of_backup(error) })?;
             // Where something stands, its owner and mode are carried over.
-            if let Some(rights) = payload.rights.filter(|_| !target.exists()) {
-                rights
-                    .without_others()
-                    .give(&File::open(staged).at("open", staged).during(what)?, staged)
-                    .during(what)?;
+            if let Some(recorded) = payload.rights.filter(|_| !target.exists()) {
+                // In its own place everybody may do what they could; another place may be open to more people.
+                let is_its_own = *target == payload.source;
+                let rights = if is_its_own { recorded } else { recorded.without_others() };
+                rights.give(&File::open(staged).at("open", staged).during(what)?, staged).during(what)?;
             }
         }
         if let Some(Files { payload, staging, .. }) = &self.files {

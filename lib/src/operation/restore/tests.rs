@@ -1,5 +1,6 @@
 //! What a restore says, and what is in place then.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,10 +33,15 @@ struct Place {
 
 impl Place {
     fn new() -> Self {
+        Self::with_mode(0o644)
+    }
+
+    fn with_mode(mode: u32) -> Self {
         let place = Self { dir: tempfile::tempdir().unwrap() };
         for name in ["a.db", "b.db"] {
             let connection = Connection::open(place.path(name)).unwrap();
             connection.execute_batch("CREATE TABLE t(v); INSERT INTO t VALUES('backed up')").unwrap();
+            std::fs::set_permissions(place.path(name), std::fs::Permissions::from_mode(mode)).unwrap();
         }
         let request = BackupRequest {
             compression: Default::default(),
@@ -141,6 +147,22 @@ fn a_set_is_in_place_as_a_whole_and_what_it_replaced_is_kept() {
     assert_eq!((place.rows("a.db"), place.rows("b.db")), (1, 1));
     assert_eq!(place.names().len(), 4, "{:?}", place.names());
     assert!(place.journal().is_empty());
+}
+
+#[test]
+fn a_database_that_is_gone_gets_its_own_mode_back_in_its_own_place_alone() {
+    let place = Place::with_mode(0o664);
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+    for name in AS_BEFORE {
+        std::fs::remove_file(place.path(name)).unwrap();
+    }
+    place.restore("", || ()).unwrap();
+    assert_eq!((mode(&place.path("a.db")), mode(&place.path("b.db"))), (0o664, 0o664));
+    let elsewhere = place.path("elsewhere");
+    std::fs::create_dir(&elsewhere).unwrap();
+    let request = RestoreRequest { to: elsewhere.clone(), ..place.request() };
+    restore(&place.context("", || ()), None, &request).unwrap();
+    assert_eq!(mode(&elsewhere.join("a.db")), 0o660);
 }
 
 #[test]
