@@ -183,6 +183,8 @@ fn a_backup_is_listed_verified_and_kept_as_the_last_good_one() {
     assert!(place.backup(&["list", "--from", "store"]).succeeds().contains("notes"));
     let said = place.backup(&["verify", "--from", "store", "notes", "--restore"]);
     assert!(said.succeeds().contains("integrity"), "{}", said.out);
+    let asked = ["verify", "--from", "store", "notes", "--restore", "--query", "select 1 => 2"];
+    place.backup(&asked).fails(2, &["no backup here is a dump", "hint: "]);
     let said = place.backup(&["expire", "--from", "store", "--keep-daily", "1"]);
     assert!(said.succeeds().contains("kept"), "{}", said.out);
     drop(only_backup(&place));

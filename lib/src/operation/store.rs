@@ -129,7 +129,11 @@ pub fn verify(
     let what = format!("verify {}", store.display());
     let opened = Store::open(store).during(what.as_str())?;
     let mut results = Vec::new();
-    for (target, found) in backups(store, target, backup, &what)? {
+    let all = backups(store, target, backup, &what)?;
+    if restore_test.is_some_and(|test| !test.queries.is_empty()) {
+        refuse_questions_to_nobody(&all, &what)?;
+    }
+    for (target, found) in all {
         context.observer.step(&format!("verifying {target} {}", found.id));
         let outcome = found.backup.and_then(|backup| verify_one(context, &opened, &backup, restore_test));
         let (rungs, error) = match outcome {
@@ -142,6 +146,20 @@ pub fn verify(
         results.push(result);
     }
     Ok(results)
+}
+
+/// Only a server answers a query: where none of the backups is a dump of one, somebody would take it for answered.
+fn refuse_questions_to_nobody(all: &[(TargetName, Found)], what: &str) -> Result<(), OperationError> {
+    let mut readable = all.iter().filter_map(|(_, found)| found.backup.as_ref().ok()).peekable();
+    if readable.peek().is_none() || readable.any(is_dump) {
+        return Ok(());
+    }
+    Err(OperationError::Refused {
+        what: what.to_owned(),
+        reason: "--query asks a server into which a dump was restored, and no backup here is a dump".to_owned(),
+        kind: FailureKind::Usage,
+        hint: Some("leave it out, or ask a restored database: restore --to FILE, then sqlite3 FILE".to_owned()),
+    })
 }
 
 fn verify_one(
