@@ -323,3 +323,38 @@ fn a_database_among_the_files_is_told_unless_it_is_named_as_one() {
     let manifest = std::fs::read_to_string(Path::new(report["path"].as_str().unwrap()).join("manifest.json")).unwrap();
     assert!(manifest.contains("it is a SQLite database"), "the backup says so itself");
 }
+
+#[test]
+fn a_payload_that_is_no_file_is_damage_to_every_command() {
+    let place = place();
+    back_up(&place, "notes.db", &[]).succeeds();
+    let backup = only_backup(&place);
+    let (payload, aside) = (backup.join("notes.db.zst"), place.path("aside"));
+    let all = || {
+        let restore = place.backup(&["restore", "--from", "store", "notes", "--to", "new.db"]);
+        let verify = place.backup(&["verify", "--from", "store"]);
+        let list = place.backup(&["list", "--from", "store"]);
+        restore.fails(12, &["notes.db.zst"]);
+        assert!(verify.code == 12 && verify.out.contains("DOES NOT VERIFY"), "{} {}", verify.out, verify.err);
+        assert!(list.code == 12 && list.out.contains("UNREADABLE"), "{} {}", list.out, list.err);
+    };
+    std::fs::rename(&payload, &aside).unwrap();
+    all();
+    std::os::unix::fs::symlink(&aside, &payload).unwrap();
+    all();
+    std::fs::remove_file(&payload).unwrap();
+    std::fs::create_dir(&payload).unwrap();
+    all();
+    std::fs::remove_dir(&payload).unwrap();
+    assert!(place.command("mkfifo").arg(&payload).status().unwrap().success());
+    all();
+    std::fs::remove_file(&payload).unwrap();
+    std::fs::write(&payload, b"short").unwrap();
+    all();
+    std::fs::rename(&aside, &payload).unwrap();
+    place.backup(&["list", "--from", "store"]).succeeds();
+    // The manifest likewise.
+    std::fs::rename(backup.join("manifest.json"), &aside).unwrap();
+    std::os::unix::fs::symlink(&aside, backup.join("manifest.json")).unwrap();
+    place.backup(&["restore", "--from", "store", "notes", "--to", "new.db"]).fails(12, &["manifest.json"]);
+}

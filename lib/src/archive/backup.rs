@@ -83,6 +83,29 @@ impl Backup {
         Ok(Self { dir: self.dir.clone(), manifest })
     }
 
+    /// Looks at the payloads' files, and reads none: that each is there, and as long as the manifest says.
+    ///
+    /// # Errors
+    /// [`ArchiveError::Unverified`] for the first that is not.
+    pub fn look_at_files(&self) -> Result<(), ArchiveError> {
+        for payload in &self.manifest.payloads {
+            let path = self.dir.join(&payload.file);
+            match std::fs::symlink_metadata(&path) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(missing(path)),
+                Ok(metadata) if metadata.is_file() && metadata.len() == payload.stored_bytes => {}
+                Ok(metadata) => {
+                    let reason = match metadata.is_file() {
+                        true => format!("the file has {} bytes, not {}", metadata.len(), payload.stored_bytes),
+                        false => "it is not a regular file".to_owned(),
+                    };
+                    return Err(ArchiveError::Unverified { path, reason });
+                }
+                Err(error) => Err(error).at("look at", &path)?,
+            }
+        }
+        Ok(())
+    }
+
     /// Reads every payload's stored bytes from the disk and compares sizes and hashes. Decompresses nothing.
     ///
     /// # Errors
@@ -291,13 +314,17 @@ impl Drop for RemovedAtEnd<'_> {
 pub(super) fn open_payload(dir: &Path, payload: &Payload) -> Result<File, ArchiveError> {
     let path = dir.join(&payload.file);
     let file = match files::open_read(&path) {
-        Err(error) if error.source.kind() == std::io::ErrorKind::NotFound => {
-            return Err(ArchiveError::Unverified { path, reason: "the file is missing".to_owned() });
+        Err(ArchiveError::Disk(error)) if error.source.kind() == std::io::ErrorKind::NotFound => {
+            return Err(missing(path));
         }
         other => other?,
     };
     files::drop_cache(&file);
     Ok(file)
+}
+
+fn missing(path: PathBuf) -> ArchiveError {
+    ArchiveError::Unverified { path, reason: "the file is missing".to_owned() }
 }
 
 fn verify_stored(dir: &Path, payload: &Payload, cancel: &Cancel) -> Result<(), ArchiveError> {

@@ -20,13 +20,18 @@ use crate::progress::Cancel;
 use crate::world::disk::{AtPath, sync_dir};
 
 impl Store {
-    /// What a policy would remove now. Takes no lock and writes nothing.
+    /// What a policy would remove now, where [`Store::expire`] would remove anything: the newest backup that stays is
+    /// hashed as there. Takes no lock and writes nothing.
     ///
     /// # Errors
-    /// [`ArchiveError::Missing`]; when the target's directory can't be read.
-    pub fn plan_expiry(&self, target: &TargetName, policy: &Policy) -> Result<Plan, ArchiveError> {
-        self.require(target)?;
-        Ok(select(&entries(&self.backups(target)?), policy))
+    /// [`ArchiveError::Missing`]; [`ArchiveError::Unverified`] when the newest that stays is damaged; when the target's
+    /// directory can't be read.
+    pub fn plan_expiry(&self, target: &TargetName, policy: &Policy, cancel: &Cancel) -> Result<Plan, ArchiveError> {
+        let dir = self.require(target)?;
+        let found = self.backups(target)?;
+        let plan = select(&entries(&found), policy);
+        prove_newest(dir, &found, &plan, cancel)?;
+        Ok(plan)
     }
 
     /// Removes what the policy does not keep, the oldest first; answers what it did.
@@ -48,16 +53,7 @@ impl Store {
         let _lock = self.lock(target, holder)?;
         let found = self.backups(target)?;
         let plan = select(&entries(&found), policy);
-        if plan.remove.is_empty() {
-            return Ok(plan);
-        }
-        let stays = |f: &&Found| !plan.remove.contains(&f.id) && f.backup.as_ref().is_ok_and(is_verified);
-        let Some(Ok(newest)) = found.iter().rev().find(stays).map(|f| f.backup.as_ref()) else {
-            // `select` keeps the newest good one, so this can't be reached; removing nothing is the safe answer.
-            let reason = "no verified backup would stay".to_owned();
-            return Err(ArchiveError::Unverified { path: dir, reason });
-        };
-        newest.verify_hashes(cancel)?;
+        prove_newest(dir.clone(), &found, &plan, cancel)?;
         for id in &plan.remove {
             if cancel.is_requested() {
                 return Err(ArchiveError::Cancelled { what: "the expiry" });
@@ -80,6 +76,19 @@ impl Store {
             true => rights::check_part(self.root(), &dir).map(|()| dir),
             false => Err(ArchiveError::Missing { what: "target".to_owned(), path: dir }),
         }
+    }
+}
+
+/// Where anything is to go: that the newest verified backup that stays is as it was written.
+fn prove_newest(dir: PathBuf, found: &[Found], plan: &Plan, cancel: &Cancel) -> Result<(), ArchiveError> {
+    if plan.remove.is_empty() {
+        return Ok(());
+    }
+    let stays = |f: &&Found| !plan.remove.contains(&f.id) && f.backup.as_ref().is_ok_and(is_verified);
+    match found.iter().rev().find(stays).map(|f| f.backup.as_ref()) {
+        Some(Ok(newest)) => newest.verify_hashes(cancel),
+        // `select` keeps the newest good one, so this can't be reached; removing nothing is the safe answer.
+        _ => Err(ArchiveError::Unverified { path: dir, reason: "no verified backup would stay".to_owned() }),
     }
 }
 
@@ -118,7 +127,7 @@ mod tests {
     fn the_oldest_go_and_what_stays_verifies() {
         let bed = Bed::new();
         let backups: Vec<_> = (0..5).map(|_| bed.publish(1000)).collect();
-        let dry = bed.store.plan_expiry(&bed.target, &LAST_TWO).unwrap();
+        let dry = bed.store.plan_expiry(&bed.target, &LAST_TWO, &bed.cancel).unwrap();
         assert_eq!(bed.names().len(), 6, "a dry run removes nothing");
         let plan = bed.store.expire(&bed.target, &LAST_TWO, &holder(), &bed.cancel).unwrap();
         assert_eq!(plan, dry);
@@ -142,6 +151,8 @@ mod tests {
         std::fs::write(&path, bytes).unwrap();
         let error = bed.store.expire(&bed.target, &LAST_TWO, &holder(), &bed.cancel).unwrap_err();
         assert_eq!(error.kind(), FailureKind::Unverified);
+        let dry = bed.store.plan_expiry(&bed.target, &LAST_TWO, &bed.cancel).unwrap_err();
+        assert_eq!(dry.to_string(), error.to_string(), "a dry run tells it as well");
         assert_eq!(bed.names(), before);
         // Unreadable ones count for nothing: the two newest readable ones stay, and so do the unreadable.
         std::fs::write(&path, good).unwrap();
@@ -185,6 +196,6 @@ mod tests {
         let nobody = "nobody".parse().unwrap();
         let error = bed.store.expire(&nobody, &LAST_TWO, &holder(), &bed.cancel).unwrap_err();
         assert_eq!(error.kind(), FailureKind::No);
-        assert_eq!(bed.store.plan_expiry(&nobody, &LAST_TWO).unwrap_err().kind(), FailureKind::No);
+        assert_eq!(bed.store.plan_expiry(&nobody, &LAST_TWO, &bed.cancel).unwrap_err().kind(), FailureKind::No);
     }
 }

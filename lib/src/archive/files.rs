@@ -5,7 +5,9 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use rustix::fs::{Advice, OFlags, fadvise};
+use rustix::io::Errno;
 
+use super::ArchiveError;
 use crate::world::disk::{AtPath, DiskError};
 
 /// Creates a file that must not exist yet, mode 0600.
@@ -29,14 +31,22 @@ pub(super) fn create_dir(path: &Path) -> Result<(), DiskError> {
 
 /// Opens a regular file of the store for reading; a symbolic link or a pipe in its place is refused, not followed
 /// or waited for.
-pub(super) fn open_read(path: &Path) -> Result<File, DiskError> {
-    let file = OpenOptions::new()
+pub(super) fn open_read(path: &Path) -> Result<File, ArchiveError> {
+    let not_ours = || {
+        let reason = "it is not a regular file, which is all that a backup has".to_owned();
+        ArchiveError::Unverified { path: path.to_owned(), reason }
+    };
+    let opened = OpenOptions::new()
         .read(true)
         .custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed())
-        .open(path)
-        .at("open", path)?;
+        .open(path);
+    let file = match opened {
+        // A link, or a socket.
+        Err(error) if matches!(Errno::from_io_error(&error), Some(Errno::LOOP | Errno::NXIO)) => return Err(not_ours()),
+        other => other.at("open", path)?,
+    };
     if !file.metadata().at("look at", path)?.is_file() {
-        return Err(std::io::Error::other("it is not a regular file")).at("read", path);
+        return Err(not_ours());
     }
     Ok(file)
 }

@@ -78,7 +78,13 @@ pub fn list(store: &Path, target: Option<&TargetName>) -> Result<Vec<ListedBacku
     let what = format!("list {}", store.display());
     let mut listed = Vec::new();
     for (target, found) in backups(store, target, None, &what)? {
-        listed.push(match found.backup {
+        let dir = found.backup.as_ref().ok().map(|backup| backup.dir().to_owned());
+        let looked = found.backup.and_then(|backup| backup.look_at_files().map(|()| backup));
+        if looked.is_err() && dir.is_some_and(|dir| !dir.exists()) {
+            // It was expired meanwhile.
+            continue;
+        }
+        listed.push(match looked {
             Ok(backup) => {
                 let manifest = backup.manifest();
                 ListedBackup {
@@ -243,7 +249,7 @@ pub fn expire(
     for target in targets {
         context.observer.step(&format!("expiring {target}"));
         let done = if dry_run {
-            opened.plan_expiry(&target, policy)
+            opened.plan_expiry(&target, policy, &context.cancel)
         } else {
             opened.expire(&target, policy, &holder, &context.cancel)
         };
