@@ -19,6 +19,7 @@ mod differ;
 mod entries;
 mod free;
 mod hash;
+mod opened;
 mod plan;
 mod queue;
 mod report;
@@ -183,8 +184,8 @@ fn check_view(
     if let Some(fault) = largest_root_fault(image, &schema) {
         findings.add(Finding::new(FindingKind::Header, Loss::Nothing, fault).at(1));
     }
-    syntax::check(&schema, &findings);
     let mut not_checked = Vec::new();
+    syntax::check(&schema, &findings, &mut not_checked);
     let trees = plan::trees(&schema, layout.encoding, &mut not_checked);
     let roots = trees.iter().enumerate().map(|(tree, t)| queue::Task {
         tree,

@@ -4,23 +4,40 @@
 use rusqlite::Connection;
 
 use super::super::schema::{Object, ObjectKind, Schema};
-use super::report::{Finding, FindingKind, Findings, Loss};
+use super::opened;
+use super::report::{Finding, FindingKind, Findings, Loss, NotChecked};
 
-pub(super) fn check(schema: &Schema, findings: &Findings) {
+pub(super) fn check(schema: &Schema, findings: &Findings, not_checked: &mut Vec<NotChecked>) {
     let parser = Connection::open_in_memory().ok();
-    for object in &schema.objects {
+    let add = |object: &Object, what: String| {
+        let loss = match object.kind {
+            ObjectKind::Index => Loss::Index,
+            ObjectKind::Table | ObjectKind::VirtualTable => Loss::Unknown,
+            ObjectKind::View | ObjectKind::Trigger => Loss::Nothing,
+        };
+        findings.add(Finding::new(FindingKind::Schema, loss, what).of(&object.name));
+    };
+    let mut known = vec![false; schema.objects.len()];
+    for (object, known) in schema.objects.iter().zip(&mut known) {
         if let Some(what) = fault(object, parser.as_ref()) {
-            let loss = match object.kind {
-                ObjectKind::Index => Loss::Index,
-                ObjectKind::Table | ObjectKind::VirtualTable => Loss::Unknown,
-                ObjectKind::View | ObjectKind::Trigger => Loss::Nothing,
-            };
-            findings.add(Finding::new(FindingKind::Schema, loss, what).of(&object.name));
+            add(object, what);
+            *known = true;
         }
     }
-    // What can't be read may have been it.
-    if schema.faults.is_empty() {
-        missing_indices(schema, findings);
+    // What can't be read may have been what others need.
+    if !schema.faults.is_empty() {
+        return;
+    }
+    missing_indices(schema, findings);
+    if schema.objects.len() > opened::OBJECTS_MAX {
+        let why = "it has too many definitions: each was read by itself only".to_owned();
+        not_checked.push(NotChecked { object: "sqlite_schema".to_owned(), why });
+        return;
+    }
+    for (at, what) in opened::unreadable(schema, known) {
+        if let Some(object) = schema.objects.get(at) {
+            add(object, what);
+        }
     }
 }
 
@@ -57,11 +74,16 @@ fn fault(object: &Object, parser: Option<&Connection>) -> Option<String> {
         return Some("its definition is not one".to_owned());
     }
     // Everything else that SQLite may say (no such table, no such collation) is due to the empty database.
-    let message = match parser?.prepare(sql).err()? {
-        rusqlite::Error::SqlInputError { msg, .. } | rusqlite::Error::SqliteFailure(_, Some(msg)) => msg,
-        _ => return None,
-    };
+    let message = message_of(parser?.prepare(sql).err()?)?;
     is_syntax(&message).then(|| format!("its definition can't be read: {message}"))
+}
+
+/// What SQLite itself says.
+pub(super) fn message_of(error: rusqlite::Error) -> Option<String> {
+    match error {
+        rusqlite::Error::SqlInputError { msg, .. } | rusqlite::Error::SqliteFailure(_, Some(msg)) => Some(msg),
+        _ => None,
+    }
 }
 
 /// As SQLite's parser words it: a table may be called so, too.

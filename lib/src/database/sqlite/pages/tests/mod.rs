@@ -1,5 +1,6 @@
 //! Against what SQLite itself writes and says.
 
+mod definitions;
 mod healthy;
 mod journals;
 mod large;
