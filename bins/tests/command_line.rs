@@ -89,6 +89,7 @@ fn a_command_line_that_means_nothing_is_a_usage_error() {
     place.ctl(&["wait", "--unit", "a", "--ready", "htp:x"]).fails(2, &["htp"]);
     place.repair(&["check"]).fails(2, &["<PATH>"]);
     place.repair(&["check", "/a.db", "--scratch", "/b"]).fails(2, &["--deep"]);
+    place.repair(&["check", "/a.db", "--deep", "--scratch", "/none/b"]).fails(2, &["directory /none/b", "hint: "]);
     place.repair(&["check", "/none.db"]).fails(2, &["there is no database /none.db", "hint: "]);
     place.publish(&["update", "/tree"]).fails(2, &["--from"]);
     place.publish(&["update", "/tree", "--run"]).fails(2, &["CMD"]);

@@ -1,6 +1,7 @@
 //! Check: every page by our own reader, and with `deep` by SQLite too, on a copy. Nothing of the service is changed.
 
 use std::fs::DirBuilder;
+use std::io::ErrorKind;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -77,6 +78,9 @@ pub fn check(context: &Context, request: &CheckRequest) -> Result<CheckReport, O
     let database = real_path(&request.database);
     let what = format!("check {}", request.database.display());
     let options = CheckOptions { threads: request.threads, hold_max: request.hold_max, ..CheckOptions::default() };
+    if request.deep {
+        is_there(&request.scratch, &what)?;
+    }
     let seen = |error| seen(&what, error);
     let report = pages::check(&database, &options, &context.cancel, context.observer.as_ref()).map_err(seen)?;
     let deep = if request.deep {
@@ -112,6 +116,7 @@ fn seen(what: &str, error: SqliteError) -> OperationError {
         SqliteError::HoldTooLong { estimate, hold_max, .. } => {
             format!("its writers would have to wait for about {estimate:.1?}, and at most {hold_max:?} is allowed")
         }
+        SqliteError::Locks(locks) if locks.kind() == FailureKind::WriteInFlight => locks.to_string(),
         _ => return OperationError::Part { what: what.to_owned(), cause: Box::new(error) },
     };
     let hint = "try again when less is written, allow a longer wait (check --hold-max), stop the service first (svc-ctl stop), or \
@@ -131,7 +136,7 @@ pub(super) fn copy_of(
     let copied = pages::at_one_instant(database, false, hold_max, &context.cancel, &mut |view| {
         // Of an attempt that somebody wrote into.
         match std::fs::remove_file(copy) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
             other => other.at("remove", copy)?,
         }
         view.write_copy(copy, &context.cancel, context.observer.as_ref())
@@ -167,6 +172,22 @@ pub(super) fn quoted(path: &Path) -> String {
     if text.chars().all(is_plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
+/// Refuses before anything is done.
+fn is_there(scratch: &Path, what: &str) -> Result<(), OperationError> {
+    match std::fs::metadata(scratch) {
+        Ok(meta) if meta.is_dir() => Ok(()),
+        Err(error) if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            Err(error).at("look at", scratch).during(what)
+        }
+        _ => Err(OperationError::Refused {
+            what: what.to_owned(),
+            reason: format!("there is no directory {}", scratch.display()),
+            kind: FailureKind::Usage,
+            hint: Some("make it first, or name another one with --scratch".to_owned()),
+        }),
+    }
+}
+
 /// A private directory, removed when it is dropped.
 struct Scratch(PathBuf);
 
@@ -194,4 +215,23 @@ pub(super) fn need_space(at: &Path, bytes: u64, what: &str) -> Result<(), Operat
     }
     let reason = format!("{} has room for {} bytes, and {bytes} are needed", at.display(), space.bytes);
     Err(refused(what, reason, FailureKind::Failed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sqlite_locks::LocksError;
+
+    #[test]
+    fn who_has_no_modes_is_advised_none() {
+        let (path, waited) = (PathBuf::from("/a.db"), Duration::from_micros(2_002_028));
+        let busy = LocksError::Busy { path: path.clone(), what: "the lock SHARED", waited, pid: Some(7) };
+        let unknown = LocksError::Unknown { path: path.clone(), reason: "it can't be seen".to_owned() };
+        for error in [busy.into(), unknown.into(), SqliteError::InFlight { path, reason: "it is written".to_owned() }] {
+            let error = seen("check /a.db", error);
+            assert_eq!(error.kind(), FailureKind::WriteInFlight);
+            assert!(!error.hint().unwrap().contains("--mode"), "{error}");
+            assert!(!error.to_string().contains("lock the lock") && !error.to_string().contains("2.002"), "{error}");
+        }
+    }
 }

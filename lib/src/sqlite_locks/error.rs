@@ -13,7 +13,7 @@ pub enum LocksError {
     #[error(transparent)]
     Disk(#[from] DiskError),
     /// Another connection kept its lock for longer than the deadline.
-    #[error("can't lock {} of {} within {waited:?}: {} holds it", what, path.display(), holder(*.pid))]
+    #[error("can't take {} of {} within {waited:.1?}: {} holds it", what, path.display(), holder(*.pid))]
     Busy {
         /// The file.
         path: PathBuf,
