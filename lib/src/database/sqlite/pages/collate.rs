@@ -84,10 +84,12 @@ pub struct KeyColumn {
 /// How two neighbouring keys stand to each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Neighbours {
-    /// `None` where a collation of the service's own decides.
+    /// `None` where a collation of the service's own decides, or a text is not UTF-16.
     pub(super) order: Option<Ordering>,
     /// How many leading columns are equal and not NULL.
     pub(super) equal: usize,
+    /// There is no order since a text is not UTF-16.
+    pub(super) no_text: bool,
 }
 
 /// A record whose header was read.
@@ -115,11 +117,12 @@ pub(super) fn neighbours(a: Parsed<'_>, b: Parsed<'_>, key: &[KeyColumn], encodi
         };
         if order != Some(Ordering::Equal) {
             let order = order.map(|order| if column.descending { order.reverse() } else { order });
-            return Some(Neighbours { order, equal });
+            let no_text = order.is_none() && column.collation != Collation::Unknown;
+            return Some(Neighbours { order, equal, no_text });
         }
         equal += usize::from(without_null);
     }
-    Some(Neighbours { order: Some(Ordering::Equal), equal })
+    Some(Neighbours { order: Some(Ordering::Equal), equal, no_text: false })
 }
 
 #[cfg(test)]

@@ -50,6 +50,7 @@ pub(super) struct TableSql {
     pub(super) columns: Vec<ColumnSql>,
     pub(super) constraints: Vec<Constraint>,
     pub(super) without_rowid: bool,
+    pub(super) strict: bool,
     pub(super) doubtful: bool,
 }
 
@@ -81,7 +82,7 @@ pub(super) fn table(sql: &str) -> Option<TableSql> {
     while let Some(token) = at.next() {
         match token {
             token if token.is("WITHOUT") && at.take(&["ROWID"]) => table.without_rowid = true,
-            token if token.is("STRICT") => {}
+            token if token.is("STRICT") => table.strict = true,
             Token::Sign(',' | ';') => {}
             _ => table.doubtful = true,
         }

@@ -44,6 +44,21 @@ impl Serial {
     }
 
     #[inline]
+    pub(super) fn is_blob(self) -> bool {
+        self.0 >= 12 && self.0.is_multiple_of(2)
+    }
+
+    #[inline]
+    pub(super) fn is_integer(self) -> bool {
+        matches!(self.0, 1..=6 | 8 | 9)
+    }
+
+    #[inline]
+    pub(super) fn is_real(self) -> bool {
+        self.0 == 7
+    }
+
+    #[inline]
     pub(super) fn is_null(self) -> bool {
         self.0 == 0
     }

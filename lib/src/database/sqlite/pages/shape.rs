@@ -34,6 +34,8 @@ pub struct TableShape {
     pub rowid_alias: Option<usize>,
     /// Whether the rows are in an index b-tree, keyed by their primary key.
     pub without_rowid: bool,
+    /// Whether every column has values of its declared type only.
+    pub strict: bool,
     /// The key of such a b-tree; empty otherwise.
     pub key: Vec<KeyColumn>,
     /// A part of the definition was not understood: nothing but the pages can be judged by it.
@@ -122,6 +124,7 @@ impl TableShape {
             stored,
             rowid_alias,
             without_rowid: table.without_rowid,
+            strict: table.strict,
             key: keyed.iter().map(|(_, how)| *how).collect(),
             primary: keyed.iter().map(|(column, how)| (*column, how.collation)).collect(),
             doubtful,

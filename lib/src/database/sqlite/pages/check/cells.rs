@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering as Order;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::super::collate::{Parsed, neighbours};
 use super::super::node::{Cell, Node};
@@ -126,6 +127,7 @@ impl Worker<'_> {
             return;
         };
         match found.order {
+            None if found.no_text => _ = here.tree.not_ordered.fetch_add(1, Ordering::Relaxed),
             Some(Order::Greater) => {
                 self.found(here, FindingKind::KeyOrder, here.tree.loss(), "its keys are not in their order");
             }

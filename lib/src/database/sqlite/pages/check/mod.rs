@@ -2,7 +2,7 @@
 //!
 //! What is judged: the structure of every b-tree and page, the order of keys where the collation is SQLite's own, that
 //! every page has exactly one use, overflow chains, the freelist and the pointer map, the shape of every record,
-//! NOT NULL, UNIQUE among neighbours, and every index against its table by sums that do not depend on order; and what
+//! NOT NULL, the types of STRICT tables, UNIQUE among neighbours, and every index against its table by sums that do not depend on order; and what
 //! the files beside the database tell of lost commits.
 //!
 //! What is not, since only SQLite knows it: CHECK and foreign keys, full-text and other virtual tables, generated

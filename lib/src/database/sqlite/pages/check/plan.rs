@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use super::super::collate::KeyColumn;
 use super::super::header::Encoding;
+use super::super::record::Serial;
 use super::super::schema::{ObjectKind, Schema};
 use super::super::shape::{IndexField, IndexShape, TableShape};
 use super::default::default_hash;
@@ -35,6 +36,8 @@ pub(super) struct Tree {
     pub(super) faults: AtomicU64,
     /// Something in it could not be added to the sums.
     pub(super) unsummed: AtomicU64,
+    /// Pairs of keys whose order can't be known, since a text in them is not UTF-16.
+    pub(super) not_ordered: AtomicU64,
 }
 
 /// What is judged of the rows of a table.
@@ -42,6 +45,8 @@ pub(super) struct Tree {
 pub(super) struct RowPlan {
     /// The fields that must not be NULL, with the names of their columns.
     pub(super) not_null: Vec<(usize, String)>,
+    /// What the values of a STRICT table must be, with the names of their columns.
+    pub(super) types: Vec<(usize, StrictType, String)>,
     /// The first field is text in every row that SQLite itself has written.
     pub(super) is_named: bool,
     /// Which fields are hashed; as long as the last one that is.
@@ -50,6 +55,47 @@ pub(super) struct RowPlan {
     pub(super) defaults: Vec<Option<u64>>,
     /// The indices.
     pub(super) sums: Vec<IndexSum>,
+}
+
+/// A declared type of a STRICT table (stricttables.html) that not every value has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum StrictType {
+    Integer,
+    Real,
+    Text,
+    Blob,
+}
+
+impl StrictType {
+    fn named(name: &str) -> Option<Self> {
+        match name.to_ascii_uppercase().as_str() {
+            "INT" | "INTEGER" => Some(Self::Integer),
+            "REAL" => Some(Self::Real),
+            "TEXT" => Some(Self::Text),
+            "BLOB" => Some(Self::Blob),
+            _ => None,
+        }
+    }
+
+    /// Whether a value may be stored so. A real without a fraction is stored as an integer.
+    pub(super) fn takes(self, serial: Serial) -> bool {
+        serial.is_null()
+            || match self {
+                Self::Integer => serial.is_integer(),
+                Self::Real => serial.is_integer() || serial.is_real(),
+                Self::Text => serial.is_text(),
+                Self::Blob => serial.is_blob(),
+            }
+    }
+
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Integer => "an integer",
+            Self::Real => "a number",
+            Self::Text => "text",
+            Self::Blob => "a blob",
+        }
+    }
 }
 
 /// The sum that an index must have.
@@ -91,6 +137,7 @@ impl Tree {
             sum: AtomicU64::new(0),
             faults: AtomicU64::new(0),
             unsummed: AtomicU64::new(0),
+            not_ordered: AtomicU64::new(0),
         }
     }
 
@@ -176,6 +223,12 @@ fn row_plan(shape: &TableShape, encoding: Encoding) -> RowPlan {
         let definition = &shape.columns[*column];
         if definition.not_null && shape.rowid_alias != Some(*column) && !shape.doubtful {
             plan.not_null.push((place, definition.name.clone()));
+        }
+        if shape.strict
+            && !shape.doubtful
+            && let Some(declared) = StrictType::named(&definition.type_name)
+        {
+            plan.types.push((place, declared, definition.name.clone()));
         }
         plan.defaults.push(default_hash(definition, encoding));
     }

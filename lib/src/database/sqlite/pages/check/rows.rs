@@ -72,6 +72,12 @@ impl Worker<'_> {
                 self.found(here, FindingKind::NullValue, Loss::Unknown, what);
             }
         }
+        for (place, declared, column) in &plan.types {
+            if fields.get(*place).is_some_and(|field| !declared.takes(field.serial)) {
+                let what = format!("{} has what is not {} in column {column}", named(rowid), declared.word());
+                self.found(here, FindingKind::Record, Loss::Unknown, what);
+            }
+        }
         // Who edits these tables by hand may leave a row of NULLs; a row of another table has more.
         let is_blank = !fields.is_empty() && fields.iter().all(|field| field.serial.is_null());
         if plan.is_named && !is_blank && fields.first().is_none_or(|field| !field.serial.is_text()) {
