@@ -112,7 +112,7 @@ pub fn check(context: &Context, request: &CheckRequest) -> Result<CheckReport, O
 /// The errors of a copy speak of backups.
 fn seen(what: &str, error: SqliteError) -> OperationError {
     let reason = match &error {
-        SqliteError::InFlight { reason, .. } => reason.clone(),
+        SqliteError::InFlight { reason, .. } | SqliteError::Disturbed { reason, .. } => reason.clone(),
         SqliteError::HoldTooLong { estimate, hold_max, .. } => {
             format!("its writers would have to wait for about {estimate:.1?}, and at most {hold_max:?} is allowed")
         }

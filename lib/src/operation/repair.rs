@@ -166,7 +166,9 @@ impl Job<'_> {
                 return Ok(Found { whole: false, quiet, without_definitions: true, log_losses: Vec::new() });
             }
             // It can't be seen while it is written: it will be when its service is stopped.
-            Err(SqliteError::InFlight { .. } | SqliteError::HoldTooLong { .. }) if !self.request.dry_run => {
+            Err(SqliteError::InFlight { .. } | SqliteError::Disturbed { .. } | SqliteError::HoldTooLong { .. })
+                if !self.request.dry_run =>
+            {
                 return Ok(Found { whole: false, quiet: false, without_definitions: true, log_losses: Vec::new() });
             }
             other => other.during(self.what)?,

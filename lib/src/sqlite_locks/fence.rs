@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::bytes::{DB_ALL, DB_RESERVED, LockRange, SHM_DMS, SHM_WRITE};
+use super::bytes::{DB_ALL, DB_PENDING, DB_RESERVED, DB_SHARED, LockRange, SHM_DMS, SHM_WRITE};
 use super::descriptor::{Access, LockFile, LockMode};
 use super::error::LocksError;
 use super::filesystem::side_file;
@@ -48,7 +48,8 @@ impl Fence {
     /// transaction waits for its rollback (under our lock others would take it for a living one); what can't be known.
     pub fn acquire(databases: &[PathBuf], wait_max: Duration, cancel: &Cancel) -> Result<Self, LocksError> {
         let until = Instant::now() + wait_max;
-        let fenced: Vec<Fenced> = databases.iter().map(|path| Fenced::open(path)).collect::<Result<_, _>>()?;
+        let fenced: Vec<Fenced> =
+            databases.iter().map(|path| Fenced::open(path, until, cancel)).collect::<Result<_, _>>()?;
         for shm in fenced.iter().filter_map(|one| one.shm.as_ref()) {
             // As every connection: nobody who comes may take the wal-index for an abandoned one.
             shm.lock(LockMode::Read, SHM_DMS, "the lock DMS", until, cancel)?;
@@ -94,7 +95,7 @@ impl Fence {
 }
 
 impl Fenced {
-    fn open(path: &Path) -> Result<Self, LocksError> {
+    fn open(path: &Path, until: Instant, cancel: &Cancel) -> Result<Self, LocksError> {
         let unknown = |reason: String| LocksError::Unknown { path: path.to_owned(), reason };
         if let Err(reason) = locks_are_local(path)? {
             return Err(unknown(reason));
@@ -103,7 +104,15 @@ impl Fenced {
             return Err(unknown("a .lock beside it says that dot-file locks are in use".to_owned()));
         }
         let db = LockFile::open(path, Access::Lock)?;
-        let shm = match is_wal(&db) {
+        let wal = is_wal(&db);
+        if wal {
+            // The last one who leaves writes the log into the database under no lock of -shm, and removes both. It needs
+            // the database alone for it, which it can't have beside a reader.
+            let (mode, through) = (LockMode::Read, Some(DB_PENDING));
+            let shared = Wanted { file: &db, mode, range: DB_SHARED, through, what: "the lock SHARED" };
+            lock_together(&[shared], until, cancel)?;
+        }
+        let shm = match wal {
             false => None,
             true => match LockFile::open(&side_file(path, "-shm"), Access::Lock) {
                 Ok(shm) => Some(shm),

@@ -26,6 +26,8 @@ pub(crate) enum Task {
     Busy,
     /// Commits the rows asked for, then keeps the connection open and does nothing.
     Idle(u64),
+    /// Commits as [`Task::Busy`] does, but opens the databases for each row, and closes them again.
+    EachAnew,
     /// Has a write transaction open with one row in it.
     InTransaction,
 }
@@ -52,6 +54,7 @@ impl Writer {
         }
         let task = match task {
             Task::Busy => "busy".to_owned(),
+            Task::EachAnew => "each".to_owned(),
             Task::Idle(rows) => format!("idle {rows}"),
             Task::InTransaction => "transaction".to_owned(),
         };
@@ -167,12 +170,16 @@ fn writer_process() {
     let base: i64 = connections[0].query_row(last, [], |row| row.get(0)).unwrap();
     let base = u64::try_from(base).unwrap();
     match task.split_once(' ').unwrap_or((&task, "")) {
-        ("busy", _) => {
+        ("busy" | "each", _) => {
+            let kept = (task == "busy").then_some(connections);
             say("ready".to_owned());
             let mut row = base;
             while !over.load(Ordering::SeqCst) && row < base + ROWS_MAX {
                 row += 1;
-                insert(&connections, row);
+                match &kept {
+                    Some(connections) => insert(connections, row),
+                    None => insert(&databases.iter().map(|path| open(path, &setup, &vfs)).collect::<Vec<_>>(), row),
+                }
                 if !say(format!("ack {row}")) {
                     break;
                 }

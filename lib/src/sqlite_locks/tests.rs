@@ -182,6 +182,20 @@ fn who_does_not_lock_as_we_do_is_unknown() {
 }
 
 #[test]
+fn under_the_fence_nobody_has_a_wal_database_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.db");
+    let writer = Writer::start(&[&path], WAL, Task::Idle(100));
+    let fence = fence(&path, 10_000).unwrap();
+    writer.finish();
+    // Up to 3.50, SQLite asks for nothing else before the last one who leaves writes the log into the database.
+    let leaving = LockFile::open(&path, Access::Lock).unwrap();
+    assert!(!leaving.try_lock(LockMode::Write, DB_SHARED).unwrap());
+    drop(fence);
+    assert!(leaving.try_lock(LockMode::Write, DB_SHARED).unwrap());
+}
+
+#[test]
 fn an_idle_rollback_service_is_unknown_and_an_idle_wal_service_is_not() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("rollback.db");

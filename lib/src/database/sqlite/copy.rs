@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use super::error::SqliteError;
 use crate::progress::{Cancel, Observer};
-use crate::world::disk::AtPath;
+use crate::world::disk::{AtPath, FileId};
 
 /// Between two looks at the cancellation.
 const CHUNK: usize = 8 << 20;
@@ -142,6 +142,11 @@ impl Stamp {
             modified: (m.mtime(), m.mtime_nsec()),
             changed: (m.ctime(), m.ctime_nsec()),
         }
+    }
+
+    /// Whether it is of this file.
+    pub(super) fn is_of(&self, id: FileId) -> bool {
+        (self.device, self.inode) == (id.device, id.inode)
     }
 
     /// Whether it is the same file, as long and written last at the same time; rights and links may have changed.

@@ -73,6 +73,15 @@ pub enum SqliteError {
         /// Why.
         reason: String,
     },
+    /// It was opened, closed, written or replaced while it was looked at: another look may find it at rest, or in use.
+    /// It comes out only where that was so at each of many looks.
+    #[error("can't copy {} while the service runs: {reason}", path.display())]
+    Disturbed {
+        /// The database.
+        path: PathBuf,
+        /// What was seen.
+        reason: String,
+    },
     /// Writers would have to wait for too long.
     #[error(
         "can't copy {}: its writers would have to wait for about {estimate:.1?}, and at most {hold_max:?} is allowed",
@@ -169,7 +178,7 @@ impl Failure for SqliteError {
             | Self::Empty { .. }
             | Self::NotSqlite { .. }
             | Self::Twice { .. } => FailureKind::Usage,
-            Self::InFlight { .. } | Self::HoldTooLong { .. } => FailureKind::WriteInFlight,
+            Self::InFlight { .. } | Self::Disturbed { .. } | Self::HoldTooLong { .. } => FailureKind::WriteInFlight,
             Self::NotAtRest { .. } | Self::Replace { .. } => FailureKind::Unsafe,
             Self::Corrupt { .. } | Self::Unrepaired { .. } | Self::LogOnly { .. } => FailureKind::Corrupt,
             Self::Sqlite { source, .. } => match source.sqlite_error_code() {
@@ -199,7 +208,7 @@ impl Failure for SqliteError {
             }
             Self::NotSqlite { .. } => "name a SQLite database; an encrypted one can't be read without its key",
             Self::Twice { .. } => "name every database once",
-            Self::InFlight { .. } => "use --mode cold, which stops the service for the copy",
+            Self::InFlight { .. } | Self::Disturbed { .. } => "use --mode cold, which stops the service for the copy",
             Self::HoldTooLong { .. } => "use --mode cold, or allow a longer hold (fence_hold_max)",
             Self::NotAtRest { .. } => "stop the service with this database declared",
             Self::Corrupt { path, .. } => {

@@ -3,17 +3,16 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::anew::Anew;
 use super::copy::{Progress, copy_bytes, create};
 use super::error::SqliteError;
-use super::hot::{Instantly, clear, copy_member, finish, is_unchanged, same_content, settle, snapshot_hot};
+use super::hot::{
+    CAME, Instantly, clear, copy_member, finish, is_unchanged, open_all, same_content, settle, snapshot_hot,
+};
 use super::live::{Member, Usage};
 use super::snapshot::{Snapshot, SnapshotRequest, copy_path, in_order};
-use super::wal::read_mark;
 use crate::sqlite_locks::Fence;
 use crate::world::disk::AtPath;
-
-/// How often it is begun anew where somebody opened or wrote one that nobody had open.
-const ATTEMPTS_MAX: usize = 3;
 
 /// Copies the databases while their write locks are ours: nobody can begin a transaction on any of them.
 ///
@@ -24,35 +23,34 @@ const ATTEMPTS_MAX: usize = 3;
 ///
 /// # Errors
 /// [`SqliteError::HoldTooLong`] with the estimate; [`SqliteError::Locks`] where the fence can't be had or would not
-/// hold; [`SqliteError::InFlight`] where somebody wrote in spite of it, or came to an idle one each time.
+/// hold; [`SqliteError::InFlight`] where somebody wrote in spite of it; [`SqliteError::Disturbed`] where somebody came to
+/// an idle one each time, or it was opened and closed all the time.
 pub fn snapshot_fenced(request: &SnapshotRequest<'_>) -> Result<Vec<Snapshot>, SqliteError> {
     let order = in_order(request.databases)?;
-    let mut disturbed = None;
-    for _ in 0..ATTEMPTS_MAX {
-        let members: Vec<Member> =
-            order.iter().map(|(index, path)| Member::open(*index, path)).collect::<Result<_, _>>()?;
-        if members.iter().all(is_idle) {
-            drop(members);
-            return snapshot_hot(request);
-        }
-        for member in &members {
-            clear(&copy_path(request.into, member.index))?;
-        }
-        match attempt(request, &members)? {
-            Ok(at) => return finish(request, &members, &at),
-            Err(path) => disturbed = Some(path),
+    let mut anew = Anew::new();
+    loop {
+        match once(request, &order) {
+            Err(SqliteError::Disturbed { .. }) if anew.once_more(request.into, request.cancel)? => {}
+            other => return other,
         }
     }
-    let reason = format!("nobody had it open, and somebody came to it during each of {ATTEMPTS_MAX} copies");
-    Err(SqliteError::InFlight { path: disturbed.unwrap_or_default(), reason })
+}
+
+fn once(request: &SnapshotRequest<'_>, order: &[(usize, &Path)]) -> Result<Vec<Snapshot>, SqliteError> {
+    let members = open_all(request, order)?;
+    if members.iter().all(is_idle) {
+        drop(members);
+        return snapshot_hot(request);
+    }
+    let at = attempt(request, &members)?;
+    finish(request, &members, &at)
 }
 
 fn is_idle(member: &Member) -> bool {
     matches!(member.usage, Usage::Quiet)
 }
 
-/// The inner error: an idle member to which somebody came.
-fn attempt(request: &SnapshotRequest<'_>, members: &[Member]) -> Result<Result<Vec<Instantly>, PathBuf>, SqliteError> {
+fn attempt(request: &SnapshotRequest<'_>, members: &[Member]) -> Result<Vec<Instantly>, SqliteError> {
     let (idle, live): (Vec<usize>, Vec<usize>) = (0..members.len()).partition(|i| is_idle(&members[*i]));
     let paths: Vec<PathBuf> = live.iter().map(|i| members[*i].path.clone()).collect();
     let estimate = rehearse(request, live.iter().map(|i| &members[*i]))?;
@@ -60,7 +58,7 @@ fn attempt(request: &SnapshotRequest<'_>, members: &[Member]) -> Result<Result<V
         let path = paths.into_iter().next().unwrap_or_default();
         return Err(SqliteError::HoldTooLong { path, estimate, hold_max: request.fence_hold_max });
     }
-    settle(idle.iter().map(|i| &members[*i]), request.cancel, request.into)?;
+    settle(idle.iter().map(|i| &members[*i]), request.cancel)?;
 
     let fence = Fence::acquire(&paths, request.fence_hold_max, request.cancel)?;
     let deadline = Instant::now() + request.fence_hold_max.saturating_sub(fence.held_for());
@@ -93,19 +91,16 @@ fn attempt(request: &SnapshotRequest<'_>, members: &[Member]) -> Result<Result<V
     for i in &idle {
         copy(*i, &at[*i], None)?;
         if !is_unchanged(request, &members[*i], &at[*i], false)? {
-            return Ok(Err(members[*i].path.clone()));
+            return Err(members[*i].disturbed(CAME));
         }
     }
-    Ok(Ok(at))
+    Ok(at)
 }
 
 /// What stands there while nobody can write.
 fn under_the_fence(member: &Member) -> Result<Instantly, SqliteError> {
     let mark = match &member.usage {
-        Usage::Wal(shm) => Some(
-            read_mark(shm)?
-                .ok_or_else(|| member.in_flight("its wal-index must be recovered by the service first".to_owned()))?,
-        ),
+        Usage::Wal(shm) => Some(member.mark_under_write(shm)?),
         Usage::Rollback | Usage::Quiet => None,
     };
     let mut at = Instantly::of(member)?;

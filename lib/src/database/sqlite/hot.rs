@@ -3,8 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use std::os::fd::AsFd;
-
+use super::anew::{Anew, pause_for};
 use super::copy::{Progress, Stamp, copy_bytes, create};
 use super::error::SqliteError;
 use super::live::{Member, Usage, open_if_there};
@@ -15,10 +14,12 @@ use super::wal::{WalMark, overlay};
 use crate::progress::Cancel;
 use crate::sqlite_locks::{Access, DB_RESERVED, DB_SHARED, LockMode, SHM_WRITE, Wanted, lock_together, side_file};
 use crate::world::disk::AtPath;
-use crate::world::wait;
 
-/// How often a copy that somebody wrote to meanwhile is begun anew.
+/// How often a copy in a rollback mode that somebody wrote to meanwhile is begun anew.
 const ATTEMPTS_MAX: usize = 5;
+pub(super) const CAME: &str = "nobody had it open, and somebody came to it during each copy";
+/// Between two looks whether somebody came.
+const LOOK_EVERY: Duration = Duration::from_millis(2);
 
 /// Copies the databases as of one instant while their service runs; also when nobody has them open.
 ///
@@ -36,15 +37,16 @@ pub fn snapshot_hot(request: &SnapshotRequest<'_>) -> Result<Vec<Snapshot>, Sqli
     let order = in_order(request.databases)?;
     let mut hold = false;
     let mut last = None;
-    for _ in 0..ATTEMPTS_MAX {
-        let members: Vec<Member> =
-            order.iter().map(|(index, path)| Member::open(*index, path)).collect::<Result<_, _>>()?;
-        for member in &members {
-            clear(&copy_path(request.into, member.index))?;
-        }
-        match attempt(request, &members, hold)? {
-            Outcome::Done(at) => return finish(request, &members, &at),
-            Outcome::Written { path, held_for } => {
+    let mut anew = Anew::new();
+    let mut attempts = 0;
+    while attempts < ATTEMPTS_MAX {
+        let outcome = open_all(request, &order).and_then(|members| Ok((attempt(request, &members, hold)?, members)));
+        match outcome {
+            Err(SqliteError::Disturbed { .. }) if anew.once_more(request.into, request.cancel)? => {}
+            Err(error) => return Err(error),
+            Ok((Outcome::Done(at), members)) => return finish(request, &members, &at),
+            Ok((Outcome::Written { path, held_for }, _)) => {
+                attempts += 1;
                 // The copy just made measured how long writers would have to wait.
                 if held_for > request.fence_hold_max {
                     return Err(SqliteError::HoldTooLong {
@@ -62,9 +64,20 @@ pub fn snapshot_hot(request: &SnapshotRequest<'_>) -> Result<Vec<Snapshot>, Sqli
     Err(SqliteError::InFlight { path, reason: format!("it was written during each of {ATTEMPTS_MAX} copies") })
 }
 
+/// Opens the databases, with nothing left of a copy before.
+pub(super) fn open_all(request: &SnapshotRequest<'_>, order: &[(usize, &Path)]) -> Result<Vec<Member>, SqliteError> {
+    order
+        .iter()
+        .map(|(index, path)| {
+            clear(&copy_path(request.into, *index))?;
+            Member::open(*index, path, request.cancel)
+        })
+        .collect()
+}
+
 enum Outcome {
     Done(Vec<Instantly>),
-    /// Somebody wrote this database during the copy, which took so long.
+    /// Somebody wrote this database, in a rollback mode, during the copy, which took so long.
     Written {
         path: std::path::PathBuf,
         held_for: Duration,
@@ -85,10 +98,17 @@ impl Instantly {
     /// In a rollback mode, or with the mark still to be read.
     pub(super) fn of(member: &Member) -> Result<Self, SqliteError> {
         let stamps = member.stamps()?;
+        let header = member.keeps_mode()?;
+        let is_recent = |stamp: &Stamp| stamp.settles_in(now()).is_some();
+        let racy = match member.usage {
+            // Whoever comes to it changes its log or its journal, and the database only perhaps.
+            Usage::Quiet => stamps[0].is_none() || stamps.iter().flatten().any(is_recent),
+            Usage::Rollback | Usage::Wal(_) => stamps[0].as_ref().is_none_or(is_recent),
+        };
         Ok(Self {
-            racy: stamps[0].is_none_or(|stamp| stamp.settles_in(now()).is_some()),
+            racy,
             stamps,
-            change_counter: super::header::identify_open(&member.db)?.change_counter,
+            change_counter: header.change_counter,
             mark: None,
             hot_journal: false,
             stall: Duration::ZERO,
@@ -103,7 +123,7 @@ impl Instantly {
 
 fn attempt(request: &SnapshotRequest<'_>, members: &[Member], hold: bool) -> Result<Outcome, SqliteError> {
     let quiet = members.iter().filter(|member| matches!(member.usage, Usage::Quiet));
-    settle(quiet, request.cancel, request.into)?;
+    settle(quiet, request.cancel)?;
     let (mut at, locked_at) = lock_and_mark(request, members, hold)?;
     let total = at.iter().map(Instantly::len).sum();
     let deadline = hold.then(|| (locked_at + request.fence_hold_max, request.fence_hold_max));
@@ -122,6 +142,9 @@ fn attempt(request: &SnapshotRequest<'_>, members: &[Member], hold: bool) -> Res
         copy_member(request.into, member, &all, at, progress)?;
         done_before += at.len();
         if !is_unchanged(request, member, at, hold)? {
+            if matches!(member.usage, Usage::Quiet) {
+                return Err(member.disturbed(CAME));
+            }
             return Ok(Outcome::Written { path: member.path.clone(), held_for: began.elapsed() });
         }
         member.db.unlock(DB_SHARED)?;
@@ -152,22 +175,26 @@ pub(super) fn finish(
 }
 
 /// Waits until the last change of every file is old enough for a further one to carry another time stamp.
+///
+/// # Errors
+/// [`SqliteError::Disturbed`] as soon as somebody comes to one in WAL mode: from then on there is a log to be read, and no
+/// need to wait.
 pub(super) fn settle<'a>(
-    members: impl Iterator<Item = &'a Member>,
+    members: impl Iterator<Item = &'a Member> + Clone,
     cancel: &Cancel,
-    path: &Path,
 ) -> Result<(), SqliteError> {
-    let mut longest = None;
-    for member in members {
+    let mut until = Instant::now();
+    for member in members.clone() {
         for stamp in member.stamps()?.iter().flatten() {
-            longest = longest.max(stamp.settles_in(now()));
+            until = until.max(stamp.settles_in(now()).map_or(until, |longest| Instant::now() + longest));
         }
     }
-    if let Some(longest) = longest {
-        let until = Instant::now() + longest;
-        let cancelled = wait::readable(&[cancel.as_fd()], until).at("wait for", path)?;
-        if !cancelled.is_empty() {
-            return Err(SqliteError::Cancelled { what: "reading", path: path.to_owned() });
+    while let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
+        for member in members.clone() {
+            if member.was_opened()? {
+                return Err(member.disturbed(CAME));
+            }
+            pause_for(left.min(LOOK_EVERY), &member.path, cancel)?;
         }
     }
     Ok(())
@@ -216,15 +243,16 @@ fn lock_and_mark(
     // The instant. Every writer of the set waits, or is between two transactions.
     let mut all = Vec::new();
     for member in members {
-        let mark =
-            match &member.usage {
-                Usage::Wal(shm) if several => Some(super::wal::read_mark(shm)?.ok_or_else(|| {
-                    member.in_flight("its wal-index must be recovered by the service first".to_owned())
-                })?),
-                Usage::Wal(shm) => Some(member.mark(shm, until, cancel)?),
-                Usage::Rollback | Usage::Quiet => None,
-            };
+        let mark = match &member.usage {
+            Usage::Wal(shm) if several => Some(member.mark_under_write(shm)?),
+            Usage::Wal(shm) => Some(member.mark(shm, until, cancel)?),
+            Usage::Rollback | Usage::Quiet => None,
+        };
         let mut at = Instantly::of(member)?;
+        if matches!(member.usage, Usage::Quiet) && at.racy {
+            // A copy would prove nothing.
+            return Err(member.disturbed(CAME));
+        }
         at.hot_journal = mark.is_none() && member.has_hot_journal()?;
         at.mark = mark;
         all.push(at);
@@ -271,20 +299,17 @@ pub(super) fn copy_member(
     let copy = create(&target)?;
     // The length of the instant: the one that was seen before the lock may be shorter.
     let Some(itself) = at.stamps[0] else {
-        return Err(member.in_flight("it was replaced while we opened it".to_owned()));
+        return Err(member.disturbed("it was replaced or written while it was looked at"));
     };
     copy_bytes(member.db.file(), &member.path, &copy, &target, itself.len, progress)?;
     let mut with = Vec::new();
     match (&member.usage, &at.mark) {
-        (Usage::Wal(_), Some(mark)) => {
-            if mark.frame > 0
-                && let Some(wal) = open_if_there(&side_file(&member.path, "-wal"), Access::Read)?
-            {
-                return overlay(wal.file(), wal.path(), &copy, &target, mark, progress.cancel);
-            }
-            if mark.frame > 0 {
-                return Err(member.in_flight("its -wal has vanished".to_owned()));
-            }
+        (Usage::Wal(shm), Some(mark)) if mark.frame > 0 => {
+            let Some(wal) = open_if_there(&side_file(&member.path, "-wal"), Access::Read)? else {
+                return Err(member.disturbed("its -wal has vanished"));
+            };
+            return overlay(wal.file(), wal.path(), &copy, &target, mark, progress.cancel)
+                .map_err(|found| member.judged(shm, &wal, found));
         }
         (Usage::Quiet, _) => with.extend(["-wal", "-journal"]),
         _ if at.hot_journal => with.push("-journal"),
@@ -314,7 +339,8 @@ pub(super) fn is_unchanged(
 ) -> Result<bool, SqliteError> {
     let ignores_locks = || member.in_flight("it was written in spite of the lock that forbids it".to_owned());
     match &member.usage {
-        Usage::Wal(_) => {
+        Usage::Wal(shm) => {
+            member.stands(shm)?;
             // Writers of the log change -wal all the time; the database itself stands still under CKPT.
             if !same_content(member.stamps()?[0], at.stamps[0]) {
                 return Err(ignores_locks());

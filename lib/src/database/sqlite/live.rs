@@ -6,11 +6,15 @@
 //! - CKPT: nobody checkpoints, so the database file itself stands still; SQLite answers a checkpoint with 'busy';
 //! - READ 1 for reading: no writer can begin the log anew, which needs all read marks.
 //!
+//! SHARED comes first, before it is looked whether there is a `-shm` and whose: under it nobody removes the `-shm` or the
+//! `-wal` that lie there, so what is found then is what is locked and read. All the same it is compared with the names at
+//! the end; where it is not the same any more, it is begun anew ([`SqliteError::Disturbed`]).
+//!
 //! None of the four makes a writer wait. WRITE does; it is held on all databases of a set for the one instant in which
 //! the ends of their logs are read.
 
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::copy::Stamp;
 use super::error::SqliteError;
@@ -26,6 +30,13 @@ use crate::world::filesystem::locks_are_local;
 
 /// The read mark that keeps writers from beginning the log anew: number 1, the first that belongs to the log.
 const SHM_READ_1: LockRange = LockRange { start: SHM_READ.start + 1, len: 1 };
+/// How long one who has the database alone is waited for.
+const SHARED_WAIT: Duration = Duration::from_secs(2);
+const NO_SHARED: &str =
+    "its writer keeps it locked as a whole (locking_mode=EXCLUSIVE, the VFS unix-excl, or a checkpoint that lasts)";
+const NO_MARK: &str = "its wal-index must be recovered by the service first";
+const NO_INDEX: &str =
+    "its writer keeps the index of the log to itself (locking_mode=EXCLUSIVE, or a VFS without shared memory)";
 
 /// How a database is used at the moment.
 #[derive(Debug)]
@@ -50,24 +61,18 @@ pub(super) struct Member {
 }
 
 impl Member {
-    /// Opens it and finds out how it is used. Takes no lock.
-    pub(super) fn open(index: usize, path: &Path) -> Result<Self, SqliteError> {
+    /// Opens it and finds out how it is used. In WAL mode it has SHARED then; in another no lock.
+    pub(super) fn open(index: usize, path: &Path, cancel: &Cancel) -> Result<Self, SqliteError> {
         super::header::identify(path)?;
         let db = LockFile::open(path, Access::Read)?;
         let identity = identify_open(&db)?;
-        let usage = usage_of(path, &db, identity.journal_mode)?;
+        let usage = usage_of(path, &db, identity.journal_mode, cancel)?;
         Ok(Self { index, path: path.to_owned(), db, identity, usage })
     }
 
     /// SHARED, in the order of SQLite's own protocol (lockingv3.html, 5).
     pub(super) fn shared(&self) -> Wanted<'_> {
-        Wanted {
-            file: &self.db,
-            mode: LockMode::Read,
-            range: DB_SHARED,
-            through: Some(DB_PENDING),
-            what: "the lock SHARED",
-        }
+        shared(&self.db)
     }
 
     /// The four locks of a reader in WAL mode, and the proof that they lie on the files that the names mean now.
@@ -76,13 +81,31 @@ impl Member {
         shm.lock(LockMode::Read, SHM_DMS, "the lock DMS", until, cancel)?;
         shm.lock(LockMode::Read, SHM_READ_1, "a read mark", until, cancel)?;
         shm.lock(LockMode::Write, SHM_CKPT, "the lock CKPT", until, cancel)?;
-        for (file, path) in [(&self.db, self.path.clone()), (shm, side_file(&self.path, "-shm"))] {
-            let now = crate::world::disk::FileId::of(&path)?;
-            if now != file.id() {
-                return Err(self.in_flight("it was replaced while we opened it".to_owned()));
-            }
+        self.stands(shm)
+    }
+
+    /// Whether the names still mean the files that were opened. Else what was read of them says nothing.
+    pub(super) fn stands(&self, shm: &LockFile) -> Result<(), SqliteError> {
+        match self.is_named(&self.db)? && self.is_named(shm)? {
+            true => Ok(()),
+            false => Err(self.disturbed("it was replaced while it was looked at")),
         }
-        Ok(())
+    }
+
+    fn is_named(&self, file: &LockFile) -> Result<bool, SqliteError> {
+        let named = Stamp::at(file.path())?;
+        Ok(named.is_some_and(|named| named.is_of(file.id())))
+    }
+
+    /// What was found wrong with the log; or that it is not the log of this index any more, which is no fault of either.
+    pub(super) fn judged(&self, shm: &LockFile, wal: &LockFile, found: SqliteError) -> SqliteError {
+        let stands = || Ok::<_, SqliteError>(self.stands(shm).is_ok() && self.is_named(wal)?);
+        match (&found, stands()) {
+            (SqliteError::Corrupt { .. } | SqliteError::Disk(_), Ok(false)) => {
+                self.disturbed("its -wal was replaced while it was read")
+            }
+            _ => found,
+        }
     }
 
     /// The end of the log, at this moment. A writer that is at work on the index is waited for.
@@ -93,7 +116,28 @@ impl Member {
             mark = read_mark(shm)?;
             shm.unlock(SHM_WRITE)?;
         }
-        mark.ok_or_else(|| self.in_flight("its wal-index must be recovered by the service first".to_owned()))
+        mark.ok_or_else(|| self.disturbed(NO_MARK))
+    }
+
+    /// The same where WRITE is ours.
+    pub(super) fn mark_under_write(&self, shm: &LockFile) -> Result<WalMark, SqliteError> {
+        self.stands(shm)?;
+        read_mark(shm)?.ok_or_else(|| self.disturbed(NO_MARK))
+    }
+
+    /// Its header as it is now, in which the kind of the journal must be that of before.
+    pub(super) fn keeps_mode(&self) -> Result<Identity, SqliteError> {
+        let now = identify_open(&self.db)?;
+        match now.journal_mode == self.identity.journal_mode {
+            true => Ok(now),
+            false => Err(self.disturbed("its journal mode was changed")),
+        }
+    }
+
+    /// Whether somebody came to one in WAL mode that nobody had open. It costs little.
+    pub(super) fn was_opened(&self) -> Result<bool, SqliteError> {
+        let is_one = matches!(self.usage, Usage::Quiet) && self.identity.journal_mode == JournalMode::Wal;
+        Ok(is_one && has_wal_user(&self.path)?)
     }
 
     /// Whether a journal must be rolled back before the file can be read. To be asked under SHARED.
@@ -123,6 +167,23 @@ impl Member {
     pub(super) fn in_flight(&self, reason: String) -> SqliteError {
         SqliteError::InFlight { path: self.path.clone(), reason }
     }
+
+    pub(super) fn disturbed(&self, reason: &str) -> SqliteError {
+        SqliteError::Disturbed { path: self.path.clone(), reason: reason.to_owned() }
+    }
+}
+
+/// The lock SHARED, through the gate that writers who wait for it close.
+fn shared(db: &LockFile) -> Wanted<'_> {
+    Wanted { file: db, mode: LockMode::Read, range: DB_SHARED, through: Some(DB_PENDING), what: "the lock SHARED" }
+}
+
+/// Whether somebody is in the log, or about to be.
+fn has_wal_user(path: &Path) -> Result<bool, SqliteError> {
+    match open_if_there(&side_file(path, "-shm"), Access::Read)? {
+        Some(shm) => Ok(shm.foreign(LockMode::Write, SHM_DMS)?.is_some()),
+        None => Ok(false),
+    }
 }
 
 fn in_use(path: &Path, db: &LockFile) -> Result<bool, SqliteError> {
@@ -135,7 +196,8 @@ fn in_use(path: &Path, db: &LockFile) -> Result<bool, SqliteError> {
     }
 }
 
-pub(super) fn usage_of(path: &Path, db: &LockFile, mode: JournalMode) -> Result<Usage, SqliteError> {
+/// How a database is used. One in WAL mode has SHARED then, with which the answer stays true.
+pub(super) fn usage_of(path: &Path, db: &LockFile, mode: JournalMode, cancel: &Cancel) -> Result<Usage, SqliteError> {
     let refuse = |reason: String| SqliteError::InFlight { path: path.to_owned(), reason };
     if let Err(reason) = locks_are_local(path)? {
         return Err(refuse(reason));
@@ -143,29 +205,29 @@ pub(super) fn usage_of(path: &Path, db: &LockFile, mode: JournalMode) -> Result<
     if std::fs::symlink_metadata(side_file(path, ".lock")).is_ok() {
         return Err(refuse("a .lock beside it says that dot-file locks are in use".to_owned()));
     }
+    if mode == JournalMode::Rollback {
+        return Ok(if in_use(path, db)? { Usage::Rollback } else { Usage::Quiet });
+    }
+    // Nobody who writes is kept waiting by it.
+    match lock_together(&[shared(db)], Instant::now() + SHARED_WAIT, cancel) {
+        // The last one who leaves has it alone too, while it brings the log into the database.
+        Err(LocksError::Busy { .. }) => return Err(refuse(NO_SHARED.to_owned())),
+        other => other?,
+    };
+    if has_wal_user(path)?
+        && let Some(shm) = open_if_there(&side_file(path, "-shm"), Access::Lock)?
+    {
+        return Ok(Usage::Wal(shm));
+    }
     if !in_use(path, db)? {
         return Ok(Usage::Quiet);
-    }
-    if mode == JournalMode::Rollback {
-        return Ok(Usage::Rollback);
     }
     let wal = side_file(path, "-wal");
     let wal_id = Stamp::at(&wal)?.and(crate::world::disk::FileId::of(&wal).ok());
     let uses_wal = openers(path).at("look for users of", path)?.iter().any(|opener| Some(opener.id) == wal_id);
-    let shm = open_if_there(&side_file(path, "-shm"), Access::Read)?;
-    let shared = match &shm {
-        Some(shm) => shm.foreign(LockMode::Write, SHM_DMS)?.is_some(),
-        None => false,
-    };
-    if shared {
-        drop(shm);
-        return Ok(Usage::Wal(LockFile::open(&side_file(path, "-shm"), Access::Lock)?));
-    }
-    if uses_wal || db.foreign(LockMode::Read, DB_ALL)?.is_some() {
-        return Err(refuse(
-            "its writer keeps the index of the log to itself (locking_mode=EXCLUSIVE, or a VFS without shared memory)"
-                .to_owned(),
-        ));
+    // Who has just come or is about to go looks the same for a moment.
+    if uses_wal || has_wal_user(path)? || db.foreign(LockMode::Read, DB_ALL)?.is_some() {
+        return Err(SqliteError::Disturbed { path: path.to_owned(), reason: NO_INDEX.to_owned() });
     }
     // Open, but nobody has begun to use it: what changes under us is noticed by comparison.
     Ok(Usage::Quiet)

@@ -6,6 +6,7 @@
 //! - SQLite itself works on our own copies only.
 //! - A snapshot is one file: what the `-wal` or a hot journal held is in it.
 
+mod anew;
 mod carry;
 mod cold;
 mod copy;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::error::SqliteError;
 use super::header::JournalMode;
 use crate::progress::{Cancel, Observer};
-use crate::world::disk::AtPath;
+use crate::world::disk::{AtPath, FileId};
 
 /// What is to be copied.
 #[derive(Clone, Copy)]
@@ -48,13 +48,15 @@ pub(super) fn in_order(databases: &[PathBuf]) -> Result<Vec<(usize, &Path)>, Sql
             }
             other => other.at("look up", path)?,
         };
-        sorted.push((real, index, path.as_path()));
+        // Two names of one file (hard links) have the same one.
+        let file = FileId::of(&real)?;
+        if let Some((_, _, _, first)) = sorted.iter().find(|(_, other, _, _)| *other == file) {
+            return Err(SqliteError::Twice { first: PathBuf::from(first), second: path.clone() });
+        }
+        sorted.push((real, file, index, path.as_path()));
     }
     sorted.sort();
-    if let Some(pair) = sorted.windows(2).find(|pair| pair[0].0 == pair[1].0) {
-        return Err(SqliteError::Twice { first: pair[0].2.to_owned(), second: pair[1].2.to_owned() });
-    }
-    Ok(sorted.into_iter().map(|(_, index, path)| (index, path)).collect())
+    Ok(sorted.into_iter().map(|(_, _, index, path)| (index, path)).collect())
 }
 
 /// The name of the copy of database number `index`. Not the source's name: two may have the same one.

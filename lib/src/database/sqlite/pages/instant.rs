@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use super::super::anew::Anew;
 use super::super::error::SqliteError;
 use super::view::{Consistency, Log, View, Whose};
 use crate::progress::Cancel;
@@ -27,7 +28,7 @@ pub enum Seen<T> {
 /// take no longer than `hold_max`, they are.
 ///
 /// # Errors
-/// Those of [`View::open`] and of the work; [`SqliteError::InFlight`] and [`SqliteError::HoldTooLong`] where somebody writes
+/// Those of [`View::open`] and of the work; [`SqliteError::InFlight`], [`SqliteError::Disturbed`] and [`SqliteError::HoldTooLong`] where somebody writes
 /// all the time.
 pub(crate) fn at_one_instant<T>(
     path: &Path,
@@ -39,14 +40,12 @@ pub(crate) fn at_one_instant<T>(
     let too_long = |estimate| SqliteError::HoldTooLong { path: path.to_owned(), estimate, hold_max };
     let mut attempt = 1;
     let mut hold = None;
+    let mut anew = Anew::new();
     loop {
         let whose = if own { Whose::Own } else { Whose::Service { hold } };
         let view = match View::open_with(path, whose, LOCKS_WAIT_MAX, Log::Use, cancel) {
-            // It may be about to be opened, closed or replaced.
-            Err(SqliteError::InFlight { .. }) if attempt < ATTEMPTS_MAX => {
-                attempt += 1;
-                continue;
-            }
+            // It was about to be opened, closed or replaced.
+            Err(SqliteError::Disturbed { .. }) if anew.once_more(path, cancel)? => continue,
             other => other?,
         };
         let seen = work(&view)?;
@@ -62,6 +61,14 @@ pub(crate) fn at_one_instant<T>(
             Consistency::ReadLock if view.has_lapsed() || attempt == ATTEMPTS_MAX => return Err(too_long(estimate)),
             Consistency::Compared if estimate <= hold_max => hold = Some(hold_max),
             Consistency::Compared if attempt == ATTEMPTS_MAX => return Err(too_long(estimate)),
+            // Somebody came: it may be in use the next time, and then nothing disturbs.
+            Consistency::Quiet | Consistency::ReadMark => {
+                if anew.once_more(path, cancel)? {
+                    continue;
+                }
+                let reason = "somebody came to it each time that it was read".to_owned();
+                return Err(SqliteError::Disturbed { path: path.to_owned(), reason });
+            }
             _ if attempt == ATTEMPTS_MAX => {
                 let reason = format!("it was written each of {ATTEMPTS_MAX} times that it was read");
                 return Err(SqliteError::InFlight { path: path.to_owned(), reason });

@@ -105,8 +105,8 @@ impl View {
     /// of others.
     ///
     /// # Errors
-    /// [`SqliteError::InFlight`] and [`SqliteError::Locks`] where no consistent view can be had; that it is no
-    /// database at all; what the files refuse.
+    /// [`SqliteError::InFlight`] and [`SqliteError::Locks`] where no consistent view can be had;
+    /// [`SqliteError::Disturbed`] where it may be had at once; that it is no database at all; what the files refuse.
     pub fn open(path: &Path, hold: Option<Duration>, wait_max: Duration, cancel: &Cancel) -> Result<Self, SqliteError> {
         Self::open_with(path, Whose::Service { hold }, wait_max, Log::Use, cancel)
     }
@@ -135,9 +135,9 @@ impl View {
         cancel: &Cancel,
     ) -> Result<Self, SqliteError> {
         let own = whose == Whose::Own;
-        let member = member(path, own)?;
+        let member = member(path, own, cancel)?;
         let unsettled = std::iter::once(&member).filter(|member| !own && !matches!(member.usage, Usage::Wal(_)));
-        settle(unsettled, cancel, path)?;
+        settle(unsettled, cancel)?;
         let until = Instant::now() + wait_max;
         let mut logs = Logs::default();
         let mut how = Consistency::Quiet;
@@ -165,8 +165,12 @@ impl View {
                 }
                 // Who was waited for has just written: what follows it is looked at, and not that once more.
                 member.db.unlock(DB_SHARED)?;
-                settle([&member].into_iter(), cancel, path)?;
+                settle(std::iter::once(&member), cancel)?;
             }
+        }
+        // One whose header says nothing has no page size.
+        if member.identity.page_size > 0 {
+            member.keeps_mode()?;
         }
         let racy = state.is_racy(logs.hot);
         let began = Instant::now();
@@ -249,6 +253,9 @@ impl View {
         let now = || State::of(&self.member);
         match self.how {
             Consistency::ReadMark | Consistency::ReadLock => {
+                if matches!(&self.member.usage, Usage::Wal(shm) if self.member.stands(shm).is_err()) {
+                    return Ok(false);
+                }
                 let now = now()?;
                 if !same_content(now.stamps[0], self.state.stamps[0]) {
                     return Err(self
@@ -308,7 +315,7 @@ impl State {
 }
 
 /// As a snapshot has it, but also for a header that is damaged, or gone with everything but the log.
-fn member(path: &Path, own: bool) -> Result<Member, SqliteError> {
+fn member(path: &Path, own: bool, cancel: &Cancel) -> Result<Member, SqliteError> {
     let identity = match identify(path) {
         Err(SqliteError::NotSqlite { .. }) => None,
         Err(SqliteError::LogOnly { gone: false, .. }) => None,
@@ -328,7 +335,7 @@ fn member(path: &Path, own: bool) -> Result<Member, SqliteError> {
             application_id: 0,
         },
     };
-    let usage = if own { Usage::Quiet } else { usage_of(path, &db, identity.journal_mode)? };
+    let usage = if own { Usage::Quiet } else { usage_of(path, &db, identity.journal_mode, cancel)? };
     Ok(Member { index: 0, path: path.to_owned(), db, identity, usage })
 }
 
@@ -345,7 +352,7 @@ fn overlay(member: &Member, logs: &mut Logs, log: Log, cancel: &Cancel) -> Resul
     {
         let scan = match journal::scan(file.file(), cancel) {
             Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
-                return Err(member.in_flight("its journal was cut while it was read".to_owned()));
+                return Err(member.disturbed("its journal was cut while it was read"));
             }
             other => other.at("read", file.path())?.ok_or_else(cancelled)?,
         };
@@ -365,7 +372,10 @@ fn overlay(member: &Member, logs: &mut Logs, log: Log, cancel: &Cancel) -> Resul
         }
     }
     let Some(file) = open_if_there(&side_file(path, "-wal"), Access::Read)? else {
-        return Ok(Overlay::None);
+        return match logs.live {
+            Some(frames) if frames > 0 => Err(member.disturbed("its -wal has vanished")),
+            _ => Ok(Overlay::None),
+        };
     };
     let mut scan = wal::scan(file.file(), logs.live, cancel).at("read", file.path())?.ok_or_else(cancelled)?;
     if logs.live == Some(0) {

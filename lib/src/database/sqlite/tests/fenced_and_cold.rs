@@ -138,7 +138,7 @@ fn a_service_that_ends_between_lock_and_copy_leaves_its_log_to_the_next() {
     let place = Place::new();
     let database = place.service.join("a.db");
     let writer = Writer::start(&[&database], "PRAGMA journal_mode=WAL", Task::Idle(100));
-    let member = crate::database::sqlite::live::Member::open(0, &database).unwrap();
+    let member = crate::database::sqlite::live::Member::open(0, &database, &place.cancel).unwrap();
     let crate::database::sqlite::live::Usage::Wal(shm) = &member.usage else {
         panic!("{:?}", member.usage);
     };

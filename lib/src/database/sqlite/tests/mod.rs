@@ -3,6 +3,7 @@
 mod fenced_and_cold;
 mod hot;
 mod input;
+mod per_request;
 pub(super) mod random;
 mod replace;
 mod replace_set;

@@ -104,10 +104,13 @@ pub fn check(
         let alone = match View::open_with(path, whose, LOCKS_WAIT_MAX, Log::Ignore, cancel) {
             // All that there is of it is in the log.
             Err(SqliteError::Empty { .. } | SqliteError::NotSqlite { .. }) => return Ok(report),
+            // Nobody had it open, and now somebody has: the log is in use.
+            Err(SqliteError::Disturbed { .. } | SqliteError::InFlight { .. }) => return Ok(report),
             other => other?,
         };
         if let Seen::All(without) = check_view(path, &alone, options, cancel, observer)?
             && !without.findings.iter().any(|finding| finding.kind < FindingKind::WalHeader)
+            && alone.still_holds(LOCKS_WAIT_MAX, cancel)?
         {
             let what =
                 "the database is whole without its -wal, and damaged with it: the -wal is of another state of it";

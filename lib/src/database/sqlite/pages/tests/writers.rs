@@ -28,6 +28,22 @@ fn a_busy_writer_is_never_called_damaged() {
     }
 }
 
+#[test]
+fn one_that_is_opened_and_closed_for_each_row_is_never_called_damaged_or_in_the_way() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = Place { db: dir.path().join("library.db"), dir, cancel: Cancel::new().unwrap() };
+    let setup = "PRAGMA journal_mode=WAL; PRAGMA synchronous=OFF";
+    let mut writer = Writer::start(&[&place.db], setup, Task::EachAnew);
+    for round in 1..=40 {
+        writer.wait_row(round * 20);
+        let acknowledged = writer.acknowledged();
+        let report = place.check();
+        assert_eq!(report.findings, [], "round {round}");
+        assert!(report.trees[1].entries >= acknowledged, "round {round}");
+    }
+    writer.finish();
+}
+
 /// While the writer is listened to: it goes no further than that.
 fn check_beside(writer: &mut Writer, place: &Place, hold_max: Duration) -> Result<Report, SqliteError> {
     std::thread::scope(|scope| {
