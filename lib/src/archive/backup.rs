@@ -3,8 +3,10 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::codec::{BLOCK, Hashed, PayloadReader, Sums, sha256_hex};
+use super::hold::Hold;
 use super::manifest::{MANIFEST, Manifest, Payload, PayloadKind, read_text};
 use super::sums::{self, SUMS};
 use super::{ArchiveError, Check, Content, files, tree};
@@ -14,10 +16,17 @@ use crate::world::disk::{AtPath, DiskError, sync_dir};
 
 /// A backup whose manifest was read and agrees with its `SHA256SUMS`. Its payloads are not looked at before
 /// [`Backup::verify_hashes`], [`Backup::verify`] or [`Backup::extract`].
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Backup {
     dir: PathBuf,
     manifest: Manifest,
+    hold: Option<Arc<Hold>>,
+}
+
+impl PartialEq for Backup {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.dir, &self.manifest) == (&other.dir, &other.manifest)
+    }
 }
 
 impl Backup {
@@ -30,7 +39,17 @@ impl Backup {
             let reason = format!("it is the manifest of backup {} of {}", manifest.id, manifest.target);
             return Err(ArchiveError::Unverified { path, reason });
         }
-        Ok(Self { dir, manifest })
+        Ok(Self { dir, manifest, hold: None })
+    }
+
+    /// The same, kept from being expired for as long as the answer or a clone of it lives. Whoever reads more of it than
+    /// the manifest wants that.
+    ///
+    /// # Errors
+    /// [`ArchiveError::Expired`] where it is gone already.
+    pub fn held(self) -> Result<Self, ArchiveError> {
+        let hold = Hold::take(&self.dir)?;
+        Ok(Self { hold: Some(Arc::new(hold)), ..self })
     }
 
     /// What it is.
@@ -80,7 +99,7 @@ impl Backup {
         if manifest.payloads.is_empty() {
             return Err(ArchiveError::Missing { what: format!("member {member} in"), path: self.dir.clone() });
         }
-        Ok(Self { dir: self.dir.clone(), manifest })
+        Ok(Self { dir: self.dir.clone(), manifest, hold: self.hold.clone() })
     }
 
     /// Looks at the payloads' files, and reads none: that each is there, and as long as the manifest says.

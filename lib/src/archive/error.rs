@@ -44,6 +44,12 @@ pub enum ArchiveError {
         /// Where it was looked for.
         path: PathBuf,
     },
+    /// A backup that was there is not any more: an expiry has removed it, or is about to. It is no damage.
+    #[error("{} is not there any more: it was expired", path.display())]
+    Expired {
+        /// Its directory.
+        path: PathBuf,
+    },
     /// Not enough space, found out before anything was written.
     #[error("{what} needs {need} {unit} in {}, and {have} are free", path.display())]
     NoSpace {
@@ -131,7 +137,7 @@ impl Failure for ArchiveError {
             Self::Name(error) => error.kind(),
             Self::Locked { .. } => FailureKind::LockHeld,
             Self::Rights { .. } => FailureKind::Permission,
-            Self::Missing { .. } => FailureKind::No,
+            Self::Missing { .. } | Self::Expired { .. } => FailureKind::No,
             Self::StoreInsideSource { .. } | Self::NoMatch { .. } => FailureKind::Usage,
             Self::NoSpace { .. } | Self::Source { .. } | Self::Cancelled { .. } | Self::GivenUp { .. } => {
                 FailureKind::Failed
@@ -160,6 +166,7 @@ impl Failure for ArchiveError {
             }
             Self::Unverified { .. } => "use another backup (list shows them), and check the disk of this one",
             Self::Newer { .. } => "read it with the newer version of this program that wrote it",
+            Self::Expired { .. } => "use a newer backup (list shows them)",
             Self::Missing { .. } | Self::Source { .. } | Self::Cancelled { .. } | Self::GivenUp { .. } => return None,
         };
         Some(text.to_owned())

@@ -3,6 +3,7 @@
 //! | step | a crash after it leaves |
 //! |---|---|
 //! | the newest backup that stays is hashed again | everything |
+//! | its directory is locked, where nobody reads it | everything |
 //! | the directory is renamed to `.expired-ID`, the directory above synced | a removed backup that uses space |
 //! | its files are removed | less of it; the next draft or expiry sweeps the rest |
 //!
@@ -11,8 +12,9 @@
 
 use std::path::PathBuf;
 
+use super::hold::Hold;
 use super::names::{EXPIRED, holds_ours};
-use super::retention::{Entry, Plan, Policy, select};
+use super::retention::{Entry, Kept, Plan, Policy, Reason, select};
 use super::{ArchiveError, Found, Store, rights};
 use crate::lock::Holder;
 use crate::name::TargetName;
@@ -52,21 +54,32 @@ impl Store {
         let dir = self.require(target)?;
         let _lock = self.lock(target, holder)?;
         let found = self.backups(target)?;
-        let plan = select(&entries(&found), policy);
+        let mut plan = select(&entries(&found), policy);
         prove_newest(dir.clone(), &found, &plan, cancel)?;
-        for id in &plan.remove {
+        let mut removed = Vec::new();
+        for id in std::mem::take(&mut plan.remove) {
             if cancel.is_requested() {
                 return Err(ArchiveError::Cancelled { what: "the expiry" });
             }
             let (from, to) = (dir.join(id.as_str()), dir.join(format!("{EXPIRED}{id}")));
+            let Some(alone) = Hold::alone(&from)? else {
+                tracing::info!(%target, %id, "a backup is being read: it stays for now");
+                plan.keep.push(Kept { backup: id, reasons: vec![Reason::BeingRead] });
+                continue;
+            };
             std::fs::rename(&from, &to).at("rename away", &from)?;
+            // Whoever has opened it meanwhile finds that its name is gone.
+            drop(alone);
             sync_dir(&dir)?;
             std::fs::remove_dir_all(&to).at("remove", &to)?;
             // It says nothing without its backup.
-            let _absent_mostly = std::fs::remove_file(dir.join(super::proof::file_name(id)));
+            let _absent_mostly = std::fs::remove_file(dir.join(super::proof::file_name(&id)));
             tracing::info!(%target, %id, "backup expired");
+            removed.push(id);
         }
         sync_dir(&dir)?;
+        plan.remove = removed;
+        plan.keep.sort_by_key(|kept| found.iter().position(|f| f.id == kept.backup));
         Ok(plan)
     }
 
@@ -137,6 +150,28 @@ mod tests {
         assert_eq!(bed.names()[1..], left);
         backups[3].verify_hashes(&bed.cancel).unwrap();
         assert!(bed.store.expire(&bed.target, &LAST_TWO, &holder(), &bed.cancel).unwrap().remove.is_empty());
+    }
+
+    #[test]
+    fn one_that_is_read_stays_until_it_is_not() {
+        let bed = Bed::new();
+        let backups: Vec<_> = (0..4).map(|_| bed.publish(1000)).collect();
+        let id = |i: usize| backups[i].manifest().id.clone();
+        let expire = || bed.store.expire(&bed.target, &LAST_TWO, &holder(), &bed.cancel).unwrap();
+        let (held, also) = (backups[1].clone().held().unwrap(), backups[1].clone().held().unwrap());
+        let plan = expire();
+        assert_eq!(plan.remove, [id(0)]);
+        assert_eq!(plan.keep.iter().map(|kept| kept.backup.clone()).collect::<Vec<_>>(), [id(1), id(2), id(3)]);
+        assert_eq!(plan.keep[0].reasons, [Reason::BeingRead]);
+        held.verify_hashes(&bed.cancel).unwrap();
+        // A clone holds it as well.
+        let clone = held.clone();
+        drop((held, also));
+        assert!(expire().remove.is_empty());
+        drop(clone);
+        assert_eq!(expire().remove, [id(1)]);
+        let gone = [backups[1].clone().held(), bed.store.backup(&bed.target, &id(1))];
+        assert!(matches!(&gone, [Err(ArchiveError::Expired { .. }), Err(ArchiveError::Missing { .. })]), "{gone:?}");
     }
 
     #[test]

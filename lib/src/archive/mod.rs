@@ -24,7 +24,8 @@
 //!   directory above after it.
 //! - The manifest lists every payload with its hashes; `SHA256SUMS` lists every payload and the manifest. An edit of any
 //!   one file is noticed.
-//! - Nothing but expiry ever touches a published backup, and expiry never removes the last verified one.
+//! - Nothing but expiry ever touches a published backup, and expiry never removes the last verified one, nor one that
+//!   somebody reads (`hold`).
 //! - Memory does not grow with the payloads.
 //!
 //! Not promised: protection from somebody who may write to the store and makes all files anew.
@@ -35,6 +36,7 @@ mod draft;
 mod error;
 mod expire;
 mod files;
+mod hold;
 mod manifest;
 mod names;
 mod proof;

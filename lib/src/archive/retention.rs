@@ -64,6 +64,8 @@ pub enum Reason {
     NotJudged,
     /// The policy is empty.
     NoPolicy,
+    /// Somebody reads it: a restore, a verification. The next expiry removes it. A plan does not know.
+    BeingRead,
 }
 
 /// One that stays.

@@ -167,7 +167,11 @@ impl Store {
         }
         rights::check_part(&self.root, &self.target_dir(target))?;
         rights::check_part(&self.root, &dir)?;
-        Backup::load(dir, target, id)
+        match Backup::load(dir.clone(), target, id) {
+            // Expiry renames a directory away in one step: it was removed while we looked.
+            Err(_) if !dir.exists() => Err(ArchiveError::Expired { path: dir }),
+            other => other,
+        }
     }
 
     /// Begins a backup: takes the target's lock, removes what dead attempts left, and makes the directories of the

@@ -105,7 +105,8 @@ impl<'a> Backups<'a> {
             let Some(payload) = of(backup, self.database) else { continue };
             context.observer.step(&format!("extracting {}", backup.manifest().id));
             // It is hashed on the way out.
-            match backup.extract(payload, into, &context.cancel, context.observer.as_ref()) {
+            let held = backup.clone().held();
+            match held.and_then(|backup| backup.extract(payload, into, &context.cancel, context.observer.as_ref())) {
                 Ok(path) => return Ok(Some((path, self.told(backup)))),
                 Err(error) => {
                     context.observer.notice(&format!("passed over: {error}"));

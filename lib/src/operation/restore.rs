@@ -13,7 +13,7 @@ use super::held::{Change, Held, clear, remove_kept};
 use super::prove::is_dump;
 use super::request::{RestoreReport, RestoreRequest};
 use super::staging;
-use crate::archive::{Backup, Store};
+use crate::archive::{ArchiveError, Backup, Store};
 use crate::controller::ServiceController;
 use crate::database::sqlite::replace;
 use crate::failure::FailureKind;
@@ -98,7 +98,10 @@ pub fn restore(
     Ok(report)
 }
 
-/// The named backup, or the newest whose bytes are as they were written.
+/// So often the newest backup is looked for, where those that are listed are expired before they are read.
+const LOOKS_MAX: usize = 20;
+
+/// The named backup, or the newest whose bytes are as they were written; held, so that it is there until it is restored.
 pub(super) fn choose(
     context: &Context,
     store: &Store,
@@ -107,20 +110,34 @@ pub(super) fn choose(
     what: &str,
 ) -> Result<Backup, OperationError> {
     if let Some(id) = id {
-        let backup = store.backup(target, id).during(what)?;
+        let backup = store.backup(target, id).and_then(Backup::held).during(what)?;
         backup.verify_hashes(&context.cancel).during(what)?;
         return Ok(backup);
     }
     let mut last_error = None;
-    for found in store.backups(target).during(what)?.into_iter().rev() {
-        let checked = found.backup.and_then(|backup| backup.verify_hashes(&context.cancel).map(|()| backup));
-        match checked {
-            Ok(backup) => return Ok(backup),
-            Err(error) => {
-                notices.push(format!("passed over: {error}"));
-                last_error = last_error.or(Some(error));
+    let mut looks = 1;
+    'anew: loop {
+        let mut passed_over = Vec::new();
+        for found in store.backups(target).during(what)?.into_iter().rev() {
+            let held = found.backup.and_then(Backup::held);
+            match held.and_then(|backup| backup.verify_hashes(&context.cancel).map(|()| backup)) {
+                Ok(backup) => {
+                    notices.append(&mut passed_over);
+                    return Ok(backup);
+                }
+                // What has expired it keeps newer ones, which were not there when these were listed.
+                Err(ArchiveError::Expired { .. }) if looks < LOOKS_MAX => {
+                    (looks, last_error) = (looks + 1, None);
+                    continue 'anew;
+                }
+                Err(error) => {
+                    passed_over.push(format!("passed over: {error}"));
+                    last_error = last_error.or(Some(error));
+                }
             }
         }
+        notices.append(&mut passed_over);
+        break;
     }
     match last_error {
         Some(error) => Err(error).during(what),
