@@ -221,7 +221,9 @@ impl<'b, 'i> Work<'b, 'i> {
             self.aside.put(origin, "its table can't be made", &values)?;
             return Ok(Put::Aside);
         };
-        if origin.table.is_some_and(|table| NAMED.contains(&table)) && !matches!(values.first(), Some(Value::Text(_))) {
+        let is_blank = values.iter().all(|value| *value == Value::Null);
+        let is_named = is_blank || matches!(values.first(), Some(Value::Text(_)));
+        if origin.table.is_some_and(|table| NAMED.contains(&table)) && !is_named {
             self.aside.put(origin, "it does not begin with the name of a table", &values)?;
             return Ok(Put::Aside);
         }

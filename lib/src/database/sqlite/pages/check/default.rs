@@ -79,8 +79,15 @@ fn number(digits: &str, negative: bool) -> Option<u64> {
         let integer = if hex.is_some() && negative { -integer } else { integer };
         return Some(hash::value(Value::Integer(integer)));
     }
-    let real: f64 = digits.parse().ok()?;
+    let real: f64 = digits.parse().ok().filter(|_| is_exact(digits))?;
     Some(hash::value(Value::Real(if negative { -real } else { real })))
+}
+
+/// Whether every version of SQLite reads it alike: the last bit of longer ones has changed between them.
+fn is_exact(real: &str) -> bool {
+    let (digits, exponent) = real.split_once(['e', 'E']).unwrap_or((real, "0"));
+    digits.bytes().filter(u8::is_ascii_digit).count() <= 15
+        && exponent.parse::<i32>().is_ok_and(|exponent| exponent.abs() <= 7)
 }
 
 fn text_hash(text: &str, encoding: Encoding) -> Option<u64> {
