@@ -22,13 +22,14 @@ pub(super) enum Step {
     Stop(String),
 }
 
-/// Follows a chain. `on_page` hears of every page and of the one that names it (0: the cell); `on_bytes` of what is
+/// Follows a chain. `on_page` hears of every page, of the one that names it (0: the cell), and of the one that it names
+/// (0: none); `on_bytes` of what is
 /// at which offset of the payload. At most as many pages are read as the payload needs, and as the database has.
 pub(super) fn follow(
     image: &Image,
     payload: &Payload<'_>,
     buffer: &mut Vec<u8>,
-    mut on_page: impl FnMut(u32, u32) -> Step,
+    mut on_page: impl FnMut(u32, u32, u32) -> Step,
     mut on_bytes: impl FnMut(u64, &[u8]),
 ) -> Result<(), ChainFault> {
     let usable = image.layout().usable;
@@ -40,10 +41,6 @@ pub(super) fn follow(
         return fault(page, format!("it would take {pages} pages, more than the database has"));
     }
     for left in (0..pages).rev() {
-        match on_page(page, before) {
-            Step::GoOn => {}
-            Step::Stop(what) => return fault(page, what),
-        }
         if let Err(error) = image.read(page, buffer) {
             let what = match error {
                 Unreadable::OutOfRange(0) => format!("it ends {} pages too early", left + 1),
@@ -51,12 +48,17 @@ pub(super) fn follow(
             };
             return fault(page, what);
         }
+        let next = be32(buffer, 0).unwrap_or(0);
+        match on_page(page, before, next) {
+            Step::GoOn => {}
+            Step::Stop(what) => return fault(page, what),
+        }
         let content = buffer.get(4..usable).unwrap_or_default();
         let part = content.len().min(usize::try_from(payload.total - offset).unwrap_or(usize::MAX));
         on_bytes(offset, &content[..part]);
         offset += part as u64;
         before = page;
-        page = be32(buffer, 0).unwrap_or(0);
+        page = next;
     }
     if page != 0 {
         return fault(before, format!("it goes on to page {page} after its end"));
@@ -75,7 +77,7 @@ pub fn bytes_of<'a>(image: &Image, payload: &Payload<'a>, most: usize) -> Result
     let mut bytes = payload.local.to_vec();
     let mut cut = *payload;
     cut.total = payload.total.min(most.max(payload.local.len()) as u64);
-    let followed = follow(image, &cut, &mut Vec::new(), |_, _| Step::GoOn, |_, part| bytes.extend_from_slice(part));
+    let followed = follow(image, &cut, &mut Vec::new(), |_, _, _| Step::GoOn, |_, part| bytes.extend_from_slice(part));
     match followed {
         // A chain that was not followed to its end goes on.
         Err(_) if cut.total < payload.total && bytes.len() as u64 == cut.total => Ok(Cow::Owned(bytes)),

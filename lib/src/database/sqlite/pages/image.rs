@@ -13,6 +13,11 @@ const SAMPLES: u64 = 64;
 /// So many pages more than there are may a log say that there are: what is not there needs memory all the same.
 const UNWRITTEN_MAX: u32 = 1 << 22;
 
+/// The least that files grow by, where they grow by chunks.
+const CHUNK_MIN: u64 = 32 << 10;
+/// So many pages behind the last one are looked at.
+const BEHIND_MAX: usize = 4096;
+
 /// A database as of one commit, read page by page. Nothing is kept in memory but where the pages of the log are
 /// (8 bytes for each page in it).
 #[derive(Debug)]
@@ -60,13 +65,32 @@ impl Image {
         let there = file_pages.max(overlay.last_page());
         // Pages that became free before they were ever written are in no file until a checkpoint.
         let most = if pages.is_some() { there.saturating_mul(4).saturating_add(UNWRITTEN_MAX) } else { file_pages };
-        let said = pages.or(header.pages_are_valid().then_some(header.pages));
+        let mut said = pages.or(header.pages_are_valid().then_some(header.pages));
+        if pages.is_none()
+            && let Some(last) = said.filter(|said| has_rows_behind(&db, file_len, page_size, *said, &header))
+        {
+            faults.push(format!("it should have {last} pages, and those behind them have rows"));
+            said = Some(file_pages);
+        }
         let page_count = said.map_or(file_pages, |said| said.min(most));
         if let Some(said) = said.filter(|said| *said > most) {
             faults.push(format!("it should have {said} pages, and the file ends in page {there}"));
         }
         let layout = Layout::of(&header, page_size, page_count.max(1));
-        Self { db, file_len, overlay, header, layout, faults, plausible }
+        let mut image = Self { db, file_len, overlay, header, layout, faults, plausible };
+        // A root behind the last page says nothing; the first pointer map does.
+        if image.header.largest_root > page_count {
+            image.layout.auto_vacuum = image.begins_with_a_map();
+        }
+        image
+    }
+
+    /// Whether page 2 can be a pointer map: of every page that it is about, it says what it is.
+    fn begins_with_a_map(&self) -> bool {
+        let mut map = Vec::new();
+        let pages = self.layout.page_count.saturating_sub(2) as usize;
+        let kinds = |map: &[u8]| map[..self.layout.usable].chunks_exact(5).take(pages).all(|e| (1..=5).contains(&e[0]));
+        self.read(2, &mut map).is_ok() && kinds(&map)
     }
 
     /// Whether it is a database at all: it begins as one, or some of its pages are pages of one.
@@ -168,6 +192,26 @@ fn read_up_to(file: &LockFile, into: &mut [u8], at: u64) -> std::io::Result<usiz
     Ok(got)
 }
 
+/// Whether pages behind the last one that the header tells have rows: then the header is older than they are, or damaged.
+/// Where the file grows by chunks (`SQLITE_FCNTL_CHUNK_SIZE`), its end is whatever was there before.
+fn has_rows_behind(db: &LockFile, file_len: u64, page_size: u32, said: u32, header: &Header) -> bool {
+    let size = u64::from(page_size);
+    let last = u32::try_from(file_len / size).unwrap_or(u32::MAX);
+    if last <= said || file_len.is_multiple_of(CHUNK_MIN.max(2 * size)) {
+        return false;
+    }
+    let layout = Layout::of(header, page_size, u32::MAX);
+    let mut bytes = vec![0; page_size as usize];
+    (said + 1..=last).take(BEHIND_MAX).any(|page| {
+        let read = db.file().read_exact_at(&mut bytes, u64::from(page - 1) * size);
+        read.is_ok() && Node::parse(&bytes, page, &layout).is_ok_and(|node| node.cells > 0 && is_node(&node))
+    })
+}
+
+fn is_node(node: &Node<'_>) -> bool {
+    node.content() >= node.least_content() && (0..node.cells).all(|index| node.cell(index).is_ok())
+}
+
 /// The page size of the header, or, where that can't be it, the one with which most pages make sense; and whether
 /// there is any sign of a database.
 fn page_size_of(db: &LockFile, file_len: u64, header: &Header, first: &[u8], faults: &mut Vec<String>) -> (u32, bool) {
@@ -175,6 +219,15 @@ fn page_size_of(db: &LockFile, file_len: u64, header: &Header, first: &[u8], fau
     let fits = header.pages_are_valid() && expected == file_len;
     if header.page_size != 0 && (fits || first.starts_with(MAGIC) && !other_size_fits(file_len, header)) {
         return (header.page_size, true);
+    }
+    let size = file_len.checked_div(u64::from(header.pages)).and_then(|size| u32::try_from(size).ok());
+    // With a size that can be, a file may be longer than its pages are.
+    if let Some(size) = size.filter(|_| header.page_size == 0 && other_size_fits(file_len, header)) {
+        let plausible = first.starts_with(MAGIC) || share_of_nodes(db, file_len, size) > 0.0;
+        if plausible {
+            faults.push(format!("its pages seem to have {size} bytes"));
+            return (size, true);
+        }
     }
     let sizes: Vec<u32> = (9..=16).map(|power| 1 << power).collect();
     let shares: Vec<f64> = sizes.iter().map(|size| share_of_nodes(db, file_len, *size)).collect();
@@ -209,9 +262,7 @@ fn share_of_nodes(db: &LockFile, file_len: u64, size: u32) -> f64 {
             continue;
         }
         seen += 1;
-        let fits = Node::parse(&page, 2, &layout).is_ok_and(|node| {
-            node.content() >= node.least_content() && (0..node.cells).all(|index| node.cell(index).is_ok())
-        });
+        let fits = Node::parse(&page, 2, &layout).is_ok_and(|node| is_node(&node));
         nodes += u32::from(fits);
     }
     if seen == 0 { 0.0 } else { f64::from(nodes) / f64::from(seen) }

@@ -186,6 +186,9 @@ pub(super) fn account(base: &Base<'_>, step: Step, judged: &Judged, tally: Tally
     let unreadable = if tally.wanted.is_some() { Vec::new() } else { base.schema.faults.clone() };
     let unreadable = unreadable.into_iter().map(|(page, what)| format!("page {page}: {what}"));
     let of_schema = transplant::schema_damage(&base.report).filter(|_| tally.wanted.is_none());
+    let is_unnamed =
+        |f: &&Finding| f.kind == FindingKind::PointerMap && f.rows_at_risk && f.object.is_none() && !base.borrowed;
+    let of_schema = of_schema.into_iter().chain(base.report.findings.iter().filter(is_unnamed));
     let unreadable = unreadable.chain(of_schema.map(|f| format!("page {}: {}", f.page.unwrap_or_default(), f.what)));
     let mut accounting = Accounting {
         step,
@@ -285,8 +288,8 @@ pub(super) fn tree<'a>(report: &'a Report, name: &str) -> Option<&'a TreeReport>
 /// Whether it speaks of rows that may be there and wrong. A page that can't be reached is there or is not: once its
 /// rows are found, nothing about them is in doubt. Nor is anything of cells that a page does not name any more.
 fn is_doubt(kind: FindingKind) -> bool {
-    use FindingKind::{FreeSpace, PageNumber, PageType, Unreadable};
-    !matches!(kind, PageType | PageNumber | Unreadable | FreeSpace)
+    use FindingKind::{FreeSpace, NeverUsed, PageNumber, PageType, Unreadable};
+    !matches!(kind, PageType | PageNumber | Unreadable | FreeSpace | NeverUsed)
 }
 
 /// Rows about which its indices say something else than it does. Those that only an index lacks are no doubt.

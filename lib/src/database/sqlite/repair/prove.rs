@@ -68,10 +68,12 @@ pub(super) fn lists_nothing(base: &Base<'_>) -> bool {
     is_unknown || base.report.findings.iter().any(|finding| finding.kind == FindingKind::Freelist)
 }
 
-/// Whether the pages that nothing leads to are just those that a broken freelist does not have any more.
+/// Whether the pages that nothing leads to are just those that a broken freelist does not have any more. Where it is
+/// older than what it leads to, they may have got another use since.
 pub(super) fn unused_are_free(base: &Base<'_>) -> bool {
     let uses = &base.report.uses;
-    lists_nothing(base) && uses.free + uses.never == u64::from(base.view.image().header().freelist_pages)
+    let is_older = base.report.findings.iter().any(|f| f.kind == FindingKind::Freelist && f.rows_at_risk);
+    lists_nothing(base) && !is_older && uses.free + uses.never == u64::from(base.view.image().header().freelist_pages)
 }
 
 /// Pages that nothing leads to, whose rows may be those of a table without rowids: neither it nor an index has them now.

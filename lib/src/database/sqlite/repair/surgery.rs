@@ -18,6 +18,8 @@ use crate::database::sqlite::error::SqliteError;
 use crate::database::sqlite::own::Asked;
 use crate::database::sqlite::pages::{Finding, FindingKind, Layout, Loss, NodeKind, ObjectKind};
 
+/// Where the largest root is, which only a database with pointer maps has (fileformat2.html, 1.3).
+const LARGEST_ROOT: u64 = 52;
 /// The type of a leaf of an index.
 const INDEX_LEAF: u8 = 0x0a;
 /// The type of a leaf of a table that is keyed by rowid.
@@ -88,6 +90,9 @@ fn operate(base: &Base<'_>, work: &Path) -> Result<(), SqliteError> {
     header::to_rollback(work)?;
     header::write(work, &[0; 8], FREELIST)?;
     let layout = base.view.image().layout();
+    if !layout.auto_vacuum {
+        header::write(work, &[0; 4], LARGEST_ROOT)?;
+    }
     let leaf = empty_leaf(layout, NodeKind::IndexLeaf);
     let damaged = base.report.trees.iter().filter(|tree| tree.kind == ObjectKind::Index && tree.damaged);
     let mut names = Vec::new();

@@ -13,12 +13,14 @@ mod ahead;
 mod audit;
 mod cells;
 mod compare;
+mod contested;
 mod crossed;
 mod default;
 mod differ;
 mod entries;
 mod free;
 mod hash;
+mod mapped;
 mod opened;
 mod plan;
 mod queue;
@@ -211,13 +213,14 @@ fn check_view(
         view,
         lapsed: AtomicBool::new(false),
         schema_is_whole: schema.faults.is_empty(),
+        contested: contested::Contested::default(),
         crossed: crossed::Crossed::default(),
         ranges_max: options.ranges_max,
     };
     observer.step("checking every page");
     let kept = check.claim_kept();
     let mut worker = walk::Worker::new(&check);
-    let free = check.freelist(&mut worker);
+    let list = check.freelist(&mut worker);
     std::thread::scope(|scope| {
         for _ in 1..threads {
             let work = || {
@@ -229,6 +232,7 @@ fn check_view(
         }
         check.queue.drain(|task| worker.run(task));
     });
+    check.tell_contested();
     if cancel.is_requested() {
         return Err(SqliteError::Cancelled { what: "checking", path: path.to_owned() });
     }
@@ -236,9 +240,10 @@ fn check_view(
         let through = check.done.load(Ordering::Relaxed).max(1);
         return Ok(Seen::Part(through as f64 / check.to_read().max(through) as f64));
     }
+    check.tell_mapped(&mut worker);
     let indices_compared = check.compare_indices(&mut not_checked);
     check.tell_crossed();
-    let (uses, never_used) = check.never_used(kept, free);
+    let (uses, never_used) = check.never_used(kept, list);
     let trees = check.tree_reports();
     let (findings, totals) = check.findings.into_parts();
     Ok(Seen::All(Report {
@@ -278,6 +283,7 @@ struct Check<'a> {
     view: &'a View,
     lapsed: AtomicBool,
     schema_is_whole: bool,
+    contested: contested::Contested,
     crossed: crossed::Crossed,
     ranges_max: usize,
 }

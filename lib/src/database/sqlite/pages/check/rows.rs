@@ -7,6 +7,7 @@ use super::super::chain::{Step, bytes_of, follow};
 use super::super::node::Payload;
 use super::super::record::{Field, header_len, read_fields};
 use super::cells::Key;
+use super::contested::can_be_linked;
 use super::crossed::Link;
 use super::hash;
 use super::plan::{Place, RowPlan};
@@ -200,8 +201,12 @@ impl Worker<'_> {
         let mut buffer = std::mem::take(&mut self.chain);
         let check = self.check;
         let mut links: Vec<(u32, u32)> = Vec::new();
-        let on_page = |page, before| {
-            if check.pages.exists(page) && !check.pages.claim(page) {
+        let on_page = |page, before, next| {
+            if !can_be_linked(&check.pages, next) {
+                // It ends here.
+                check.contested.unfit(page, &check.pages);
+            } else if !check.pages.claim(page) {
+                check.contested.twice(page);
                 return Step::Stop("it leads to a page that has a use already".to_owned());
             }
             if check.image.layout().auto_vacuum && links.len() < LINKS_MAX {
@@ -236,6 +241,17 @@ impl Worker<'_> {
 
     /// Compares a page's entry in the pointer map (1.8) with what it is; the page that it names instead.
     pub(super) fn expect_map(&mut self, page: u32, kind: u8, parent: u32) -> Option<u32> {
+        let (map, entry) = self.map_entry(page)?;
+        if entry == Some((kind, parent)) {
+            return None;
+        }
+        self.check.map_fault(page, map, entry, (kind, parent));
+        let (said, named) = entry?;
+        (matches!(said, 3..=5) && self.check.pages.exists(named)).then_some(named)
+    }
+
+    /// The pointer-map page of a page, and its entry there: what kind of page it is, and which one leads to it.
+    pub(super) fn map_entry(&mut self, page: u32) -> Option<(u32, Option<(u8, u32)>)> {
         let layout = self.check.image.layout();
         let map = layout.pointer_map_of(page).filter(|map| *map <= layout.page_count)?;
         if self.map.0 != map {
@@ -246,13 +262,7 @@ impl Worker<'_> {
             }
         }
         let at = page.checked_sub(map + 1)? as usize * 5;
-        let entry = self.map.1.get(at).copied().zip(be32(&self.map.1, at + 1));
-        if entry == Some((kind, parent)) {
-            return None;
-        }
-        self.check.map_fault(page, map, entry, (kind, parent));
-        let (said, named) = entry?;
-        (matches!(said, 3..=5) && self.check.pages.exists(named)).then_some(named)
+        Some((map, self.map.1.get(at).copied().zip(be32(&self.map.1, at + 1))))
     }
 }
 

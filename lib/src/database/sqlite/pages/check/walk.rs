@@ -142,14 +142,6 @@ impl<'a> Worker<'a> {
             self.lost(here, FindingKind::Depth, "the tree is deeper than any can be".to_owned(), bounds);
             return ControlFlow::Continue(());
         }
-        if !self.check.pages.claim(here.page) {
-            let what = format!("page {parent} leads to it, and it has a use already");
-            self.lost(here, FindingKind::UsedTwice, what, bounds);
-            return ControlFlow::Continue(());
-        }
-        self.check.progress();
-        let (kind, from) = if parent == 0 { (1, 0) } else { (5, parent) };
-        self.expect_link(here, here.page, kind, from);
         let mut bytes = self.buffers.pop().unwrap_or_default();
         let flow = match self.read_timed(here.page, &mut bytes) {
             Err(error) => {
@@ -157,29 +149,49 @@ impl<'a> Worker<'a> {
                     Unreadable::OutOfRange(_) => FindingKind::PageNumber,
                     Unreadable::Truncated(_) | Unreadable::Disk(..) => FindingKind::Unreadable,
                 };
-                self.lost(here, kind, error.to_string(), bounds);
+                self.unfit(here, parent, kind, error.to_string(), bounds);
                 ControlFlow::Continue(())
             }
-            Ok(()) => self.read(here, &bytes, depth, bounds),
+            Ok(()) => self.read(here, parent, &bytes, depth, bounds),
         };
         self.buffers.push(bytes);
         flow
     }
 
-    fn read(&mut self, here: Here<'_>, bytes: &[u8], depth: usize, bounds: &Bounds) -> ControlFlow<()> {
+    /// A page that can't be what it must be here. It may be another's, which claims it.
+    fn unfit(&mut self, here: Here<'_>, parent: u32, kind: FindingKind, what: String, bounds: &Bounds) {
+        self.check.contested.unfit(here.page, &self.check.pages);
+        self.reached(here, parent);
+        self.lost(here, kind, what, bounds);
+    }
+
+    fn reached(&mut self, here: Here<'_>, parent: u32) {
+        self.check.progress();
+        let (kind, from) = if parent == 0 { (1, 0) } else { (5, parent) };
+        self.expect_link(here, here.page, kind, from);
+    }
+
+    fn read(&mut self, here: Here<'_>, parent: u32, bytes: &[u8], depth: usize, bounds: &Bounds) -> ControlFlow<()> {
         let node = match Node::parse(bytes, here.page, self.check.image.layout()) {
             Ok(node) => node,
             Err(what) => {
-                self.lost(here, FindingKind::PageType, what, bounds);
+                self.unfit(here, parent, FindingKind::PageType, what, bounds);
                 return ControlFlow::Continue(());
             }
         };
         let by_rowid = here.tree.by_rowid;
         if by_rowid.is_some_and(|by_rowid| by_rowid != node.kind.is_table()) {
             let what = if node.kind.is_table() { "it is a page of a table" } else { "it is a page of an index" };
-            self.lost(here, FindingKind::PageType, what.to_owned(), bounds);
+            self.unfit(here, parent, FindingKind::PageType, what.to_owned(), bounds);
             return ControlFlow::Continue(());
         }
+        if !self.check.pages.claim(here.page) {
+            self.check.contested.twice(here.page);
+            let what = format!("page {parent} leads to it, and it has a use already");
+            self.lost(here, FindingKind::UsedTwice, what, bounds);
+            return ControlFlow::Continue(());
+        }
+        self.reached(here, parent);
         // Only a root may be without any (fileformat2.html, 1.6): its cells are lost.
         if node.kind.is_leaf() && node.cells == 0 && depth > 1 {
             self.lost(here, FindingKind::PageType, "it is a leaf without any cell".to_owned(), bounds);

@@ -99,6 +99,20 @@ fn a_damaged_header_is_found_and_the_pages_are_read_all_the_same() {
 }
 
 #[test]
+fn a_page_size_that_can_not_be_is_the_one_that_the_number_of_pages_gives() {
+    let place = Place::new(
+        "PRAGMA page_size=1024; CREATE TABLE t(id INTEGER PRIMARY KEY, x); CREATE INDEX tx ON t(x);
+        CREATE TABLE g(x); INSERT INTO g VALUES(zeroblob(20000)); DROP TABLE g;
+        WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 500) INSERT INTO t SELECT i, 'x' || i FROM n;",
+    );
+    let mut bytes = std::fs::read(&place.db).unwrap();
+    bytes[16] = 5;
+    std::fs::write(&place.db, bytes).unwrap();
+    let report = place.check();
+    assert_eq!((report.page_size, tree(&report, "t").entries), (1024, 500));
+}
+
+#[test]
 fn what_is_no_database_is_refused() {
     let place = Place::new("CREATE TABLE t(x)");
     let text = "\nsome text\r, long enough for many pages\n".repeat(9000);

@@ -7,6 +7,7 @@ mod of_the_service;
 mod proved;
 mod regrown;
 mod restored;
+mod whose;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
