@@ -161,6 +161,8 @@ pub(super) struct Counts {
     /// Of these, the rows whose key another row of the result has: of which one of the two is a copy, or an older one.
     pub(super) second: u64,
     pub(super) from_orphans: u64,
+    /// Rows whose generated columns were stored with other values than they are given now.
+    pub(super) recomputed: u64,
 }
 
 pub(super) fn account(base: &Base<'_>, step: Step, judged: &Judged, tally: Tally) -> Accounting {
@@ -255,6 +257,7 @@ fn of_one(base: &Base<'_>, step: Step, judged: &Judged, name: &str, counts: Coun
     // What is lost or set aside is in doubt no more; of two rows with one key the wrong one may have been kept.
     let mut doubtful =
         doubts.saturating_sub(lost.unwrap_or(0) + counts.set_aside).max(counts.second) + of_indices(base, name);
+    doubtful += counts.recomputed;
     if base.report.findings.iter().any(|f| of_table(&f) && f.kind == FindingKind::Schema) {
         // What its rows mean is in doubt, then.
         doubtful = doubtful.max(after);

@@ -139,6 +139,11 @@ fn ordered(connection: &Connection, index: &Object) -> Option<Need> {
     error.contains("no such collation").then(|| Need::Order { name: index.name.clone() })
 }
 
+/// Whether stored columns of a table can't be computed here: a stand-in has.
+pub(super) fn has_stand_ins(connection: &Connection, table: &Object) -> bool {
+    computed(connection, table).is_some()
+}
+
 /// Of a table with stored columns that can't be computed here.
 fn computed(connection: &Connection, table: &Object) -> Option<Need> {
     let shape = table.table_shape.as_ref()?;

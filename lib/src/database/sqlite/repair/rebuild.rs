@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::config::DbConfig;
 use rusqlite::functions::FunctionFlags;
+use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Statement};
 
 use super::aside::Bound;
@@ -12,7 +13,7 @@ use super::corrupt;
 use crate::database::sqlite::error::SqliteError;
 use crate::database::sqlite::own::Asked;
 use crate::database::sqlite::pages::{
-    Collation, Encoding, Header, Layout, Object, ObjectKind, Schema, TableShape, Value,
+    Collation, Encoding, Header, Layout, Object, ObjectKind, Schema, TableShape, Value, text,
 };
 
 /// Stand-ins that one definition may need.
@@ -231,6 +232,8 @@ pub(super) struct Inserter<'c, 's> {
     encoding: Encoding,
     /// By the number of fields that the row has: the others get their default.
     statements: Vec<Option<Statement<'c>>>,
+    /// Rows that had another value in a generated column than it is given now.
+    pub(super) recomputed: u64,
 }
 
 impl<'c, 's> Inserter<'c, 's> {
@@ -238,7 +241,7 @@ impl<'c, 's> Inserter<'c, 's> {
         let is_free = |word: &&&str| !shape.columns.iter().any(|column| column.name.eq_ignore_ascii_case(word));
         let rowid = ["rowid", "_rowid_", "oid"].iter().find(is_free).copied().filter(|_| !shape.without_rowid);
         let statements = (0..=shape.stored.len()).map(|_| None).collect();
-        Self { connection, name: name.to_owned(), shape, rowid, encoding, statements }
+        Self { connection, name: name.to_owned(), shape, rowid, encoding, statements, recomputed: 0 }
     }
 
     /// The fields that are written: all but the rowid's other name and what is generated.
@@ -248,6 +251,12 @@ impl<'c, 's> Inserter<'c, 's> {
             self.shape.rowid_alias != Some(*column)
                 && self.shape.columns.get(*column).is_some_and(|column| !column.is_generated)
         })
+    }
+
+    /// The fields of columns that are generated and stored: they are computed anew.
+    fn computed(&self, fields: usize) -> impl Iterator<Item = (usize, usize)> + '_ {
+        let stored = self.shape.stored.iter().copied().enumerate().take(fields);
+        stored.filter(|(_, column)| self.shape.columns.get(*column).is_some_and(|column| column.is_generated))
     }
 
     fn prepare(&self, fields: usize) -> rusqlite::Result<Statement<'c>> {
@@ -260,7 +269,14 @@ impl<'c, 's> Inserter<'c, 's> {
             (None, None) => {}
         }
         let places = vec!["?"; names.len()].join(",");
-        self.connection.prepare(&format!("INSERT INTO {}({}) VALUES({places})", quoted(&self.name), names.join(",")))
+        let computed: Vec<String> = self.computed(fields).map(|(_, index)| column(index)).collect();
+        let returning = if computed.is_empty() { "" } else { " RETURNING " };
+        self.connection.prepare(&format!(
+            "INSERT INTO {}({}) VALUES({places}){returning}{}",
+            quoted(&self.name),
+            names.join(","),
+            computed.join(",")
+        ))
     }
 
     /// Puts one row.
@@ -270,6 +286,7 @@ impl<'c, 's> Inserter<'c, 's> {
             self.statements[fields] = Some(self.prepare(fields)?);
         }
         let written: Vec<usize> = self.written(fields).map(|(place, _)| place).collect();
+        let computed: Vec<usize> = self.computed(fields).map(|(place, _)| place).collect();
         let has_rowid = self.shape.rowid_alias.is_some() || self.rowid.is_some();
         let Some(statement) = &mut self.statements[fields] else { return Ok(()) };
         for (at, place) in written.iter().enumerate() {
@@ -278,6 +295,30 @@ impl<'c, 's> Inserter<'c, 's> {
         if has_rowid {
             statement.raw_bind_parameter(written.len() + 1, rowid)?;
         }
-        statement.raw_execute().map(drop)
+        if computed.is_empty() {
+            return statement.raw_execute().map(drop);
+        }
+        let (mut rows, mut differs) = (statement.raw_query(), false);
+        while let Some(row) = rows.next()? {
+            for (at, place) in computed.iter().enumerate() {
+                differs |= !is_same(row.get_ref(at)?, values[*place], self.encoding);
+            }
+        }
+        self.recomputed += u64::from(differs);
+        Ok(())
+    }
+}
+
+/// A real that is whole may be stored as an integer.
+fn is_same(now: ValueRef<'_>, stored: Value<'_>, encoding: Encoding) -> bool {
+    match (now, stored) {
+        (ValueRef::Null, Value::Null) => true,
+        (ValueRef::Integer(now), Value::Integer(stored)) => now == stored,
+        (ValueRef::Real(now), Value::Real(stored)) => now.to_bits() == stored.to_bits(),
+        (ValueRef::Real(now), Value::Integer(stored)) => now.to_bits() == (stored as f64).to_bits(),
+        (ValueRef::Text(now), Value::Text(stored)) if encoding == Encoding::Utf8 => now == stored,
+        (ValueRef::Text(now), Value::Text(stored)) => now == text(stored, encoding).as_bytes(),
+        (ValueRef::Blob(now), Value::Blob(stored)) => now == stored,
+        _ => false,
     }
 }

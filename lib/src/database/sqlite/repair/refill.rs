@@ -67,6 +67,7 @@ pub(super) fn finish(
         connection.execute_batch(&sql).asked("reindex", file)?;
     }
     connection.close().map_err(|(_, source)| source).asked("close", file)?;
+    work.tell_recomputed(file)?;
     let changed: Vec<&Object> = plan.tables.iter().chain(&plan.indices).copied().collect();
     let judged = judge_changed(base, file, &changed)?;
     work.unclaimed(&judged)?;

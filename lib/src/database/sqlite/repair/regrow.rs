@@ -70,7 +70,7 @@ fn wanted<'b>(base: &'b Base<'_>, plan: &Plan<'b>) -> Result<Vec<Wanted<'b>>, Sq
         });
         orphans.entry(&table.name).or_default().extend(first.map(|first| (first, orphan.page)));
     }
-    // Such rows are for SQLite to refuse, or to compute anew.
+    // Such rows are for SQLite to refuse.
     let is_of_rows = |kind| matches!(kind, FindingKind::NullValue | FindingKind::Duplicate | FindingKind::KeyOrder);
     if base.report.findings.iter().any(|finding| is_of_rows(finding.kind)) {
         return refuse("some rows break a constraint");
@@ -83,9 +83,8 @@ fn wanted<'b>(base: &'b Base<'_>, plan: &Plan<'b>) -> Result<Vec<Wanted<'b>>, Sq
         return refuse("a damaged index is in an order that only its service knows");
     }
     let of_one = |table: &&'b Object| {
-        let shape = table.table_shape.as_ref().filter(|shape| !shape.without_rowid)?;
-        let is_computed = shape.columns.iter().any(|column| column.is_generated && !column.is_virtual);
-        if is_computed || NAMED.contains(&table.name.as_str()) {
+        table.table_shape.as_ref().filter(|shape| !shape.without_rowid)?;
+        if NAMED.contains(&table.name.as_str()) {
             return None;
         }
         let its = |index: &&&Object| index.table.eq_ignore_ascii_case(&table.name) && is_whole(index);

@@ -1,12 +1,14 @@
 //! The third step: every row that can be read, into a new database with the definitions of the old one.
 
+use std::path::Path;
+
 use super::account::{Tally, account};
 use super::aside::{Aside, Origin};
 use super::judge::{Judged, judge};
 use super::orphans::{self, Whose, fit};
 use super::prove::unclaimed;
-use super::rebuild::{Inserter, Rebuild};
-use super::{Base, Repaired, Step, corrupt, header};
+use super::rebuild::{Inserter, Rebuild, open};
+use super::{Base, Repaired, Step, by_service, corrupt, header};
 use crate::database::sqlite::error::SqliteError;
 use crate::database::sqlite::pages::{
     Encoding, FindingKind, Grown, IndexField, Met, Object, ObjectKind, TableShape, Value, Values,
@@ -70,6 +72,7 @@ pub(super) fn salvage(base: &Base<'_>) -> Result<Repaired, SqliteError> {
     base.input.observer.step("building indices");
     let failed = rebuild.finish(&base.schema)?;
     work.tally.failed.extend(failed);
+    work.tell_recomputed(&file)?;
     let judged = judge(base, &file)?;
     work.unclaimed(&judged)?;
     let (tally, aside) = work.into_parts();
@@ -151,7 +154,31 @@ impl<'b, 'i> Work<'b, 'i> {
         let counts = self.tally.tables.entry(table.name.clone()).or_default();
         counts.set_aside += set_aside + second;
         counts.second += second;
+        self.recomputed(&table.name, inserter.map_or(0, |inserter| inserter.recomputed));
         self.error.take().map_or(Ok(()), Err)
+    }
+
+    fn recomputed(&mut self, table: &str, rows: u64) {
+        if rows > 0 {
+            self.tally.tables.entry(table.to_owned()).or_default().recomputed += rows;
+        }
+    }
+
+    /// Tells where a generated column has another value than was stored: either may be damaged, or the service's own SQLite
+    /// computes otherwise. What a stand-in has computed is told elsewhere.
+    pub(super) fn tell_recomputed(&mut self, file: &Path) -> Result<(), SqliteError> {
+        let of_rows = self.tally.tables.iter_mut().filter(|(_, counts)| counts.recomputed > 0);
+        for (name, counts) in of_rows {
+            let table = self.base.schema.objects.iter().find(|o| o.kind == ObjectKind::Table && o.name == *name);
+            let connection = open(file)?;
+            if table.is_some_and(|table| by_service::has_stand_ins(&connection, table)) {
+                counts.recomputed = 0;
+            } else {
+                let note = "rows had another value in a generated column, and it is computed anew";
+                self.tally.notes.push(format!("{name}: {} {note}", counts.recomputed));
+            }
+        }
+        Ok(())
     }
 
     /// Takes over what became of a table that was written page by page.
@@ -286,6 +313,9 @@ pub(super) fn orphaned_rows(work: &mut Work<'_, '_>, rebuild: &Rebuild, tables: 
             }
             work.error.is_none() && work.go_on()
         });
+        if let Some((inserter, table)) = inserter.zip(table) {
+            work.recomputed(&table.name, inserter.recomputed);
+        }
         if let Some(error) = work.error.take() {
             return Err(error);
         }

@@ -132,11 +132,13 @@ impl Table<'_, '_> {
         Ok(true)
     }
 
-    /// Whether it can be a row of this table at all: its values are as they are.
+    /// Whether it can be a row of this table at all: its values are as they are, those of generated columns too. No such
+    /// column is younger than a row.
     fn fits(&mut self, record: &[u8]) -> bool {
         let fields = &mut self.fields;
         read_fields(record, record.len() as u64, fields).is_ok()
             && fields.len() <= self.shape.stored.len()
+            && !self.shape.stored[fields.len()..].iter().any(|column| self.shape.columns[*column].is_generated)
             && fields
                 .iter()
                 .zip(&self.shape.stored)

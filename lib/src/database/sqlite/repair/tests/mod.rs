@@ -1,5 +1,6 @@
 //! Databases that are damaged on purpose, repaired, and compared with what they were, row by row.
 
+mod computed;
 mod logs;
 mod matrix;
 mod mutated;

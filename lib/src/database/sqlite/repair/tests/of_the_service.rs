@@ -52,8 +52,8 @@ fn an_index_that_can_not_be_built_here_is_told_as_missing() {
 }
 
 /// A constraint in the order of a collation, and a stored column by a function, that are not here.
-fn with_stand_ins() -> Patient {
-    let mut patient = Patient::new("", 1024);
+fn with_stand_ins(form: &str) -> Patient {
+    let mut patient = Patient::new(form, 1024);
     let connection = Connection::open(&patient.db).unwrap();
     connection.create_collation("icu_root", |a, b| b.cmp(a)).unwrap();
     let flags = rusqlite::functions::FunctionFlags::SQLITE_DETERMINISTIC;
@@ -73,7 +73,7 @@ fn with_stand_ins() -> Patient {
 
 #[test]
 fn what_was_made_with_a_stand_in_is_told_and_never_called_complete() {
-    let mut patient = with_stand_ins();
+    let mut patient = with_stand_ins("");
     // What stays where it is was made by the service.
     let (undamaged, root) = (patient.bytes.clone(), patient.root("items"));
     patient.page(root).fill(0);
@@ -82,10 +82,18 @@ fn what_was_made_with_a_stand_in_is_told_and_never_called_complete() {
     assert_eq!((account.step, account.losses()), (Step::Salvage, Vec::<String>::new()));
     assert!(rows(&repaired.file) == patient.truth);
     patient.bytes = undamaged;
-    for table in ["unlike", "normal"] {
-        let root = patient.root(table);
-        patient.page(root).fill(0);
-    }
+    let damage = |patient: &mut Patient| {
+        for table in ["unlike", "normal"] {
+            let root = patient.root(table);
+            patient.page(root).fill(0);
+        }
+    };
+    // And so is what is taken over page by page.
+    damage(&mut patient);
+    let repaired = patient.repair().unwrap();
+    assert!(repaired.accounting.stand_ins.is_empty() && rows(&repaired.file) == patient.truth);
+    let mut patient = with_stand_ins("PRAGMA auto_vacuum=1;");
+    damage(&mut patient);
     let repaired = patient.repair().unwrap();
     let account = &repaired.accounting;
     assert_eq!(
