@@ -45,22 +45,21 @@ impl Check<'_> {
     }
 
     /// Rows that one index lacks are the index's fault, mostly. Where several whole ones lack the same, a page of the table
-    /// may be an older one, which has them again.
+    /// may be an older one, which has them again. Where rows can't be named, it is as many.
     fn doubt_what_several_lack(&self) {
-        let table_of = |finding: &Finding| {
-            let index = self.trees.iter().find(|tree| Some(&tree.name) == finding.object.as_ref());
-            index.and_then(|index| index.compared_with).map(|(table, _)| table)
-        };
-        let lacks = |finding: &Finding| {
-            finding.kind == FindingKind::IndexMismatch && finding.loss == Loss::Index && !finding.rows.is_empty()
+        let lack_of = |finding: &Finding| {
+            let index = self.trees.iter().find(|tree| Some(&tree.name) == finding.object.as_ref())?;
+            let (table, _) = index.compared_with?;
+            let is_one = finding.kind == FindingKind::IndexMismatch && finding.loss == Loss::Index;
+            is_one.then(|| (table, index.entries.load(Ordering::Relaxed), finding.rows.clone()))
         };
         self.findings.look_back(|all| {
-            let lacking: Vec<(Option<usize>, Vec<i64>)> =
-                all.iter().filter(|f| lacks(f)).map(|f| (table_of(f), f.rows.clone())).collect();
-            for finding in all.iter_mut().filter(|f| lacks(f)) {
-                let alike = lacking.iter().filter(|(table, rows)| *rows == finding.rows && *table == table_of(finding));
-                if alike.count() > 1 {
-                    finding.what.push_str("; another index lacks the same rows: they may have been deleted");
+            let lacking: Vec<_> = all.iter().filter_map(lack_of).collect();
+            for finding in all.iter_mut() {
+                let Some(own) = lack_of(finding) else { continue };
+                if lacking.iter().filter(|other| **other == own).count() > 1 {
+                    let which = if own.2.is_empty() { "as many rows" } else { "the same rows" };
+                    finding.what.push_str(&format!("; another index lacks {which}: they may have been deleted"));
                     (finding.loss, finding.rows_at_risk) = (Loss::Unknown, true);
                 }
             }

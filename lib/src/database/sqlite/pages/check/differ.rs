@@ -10,6 +10,7 @@ use super::super::record::{Field, Value, read_fields};
 use super::super::tree::Met;
 use super::Check;
 use super::hash;
+use super::known::{KNOWN_MAX, Known};
 use super::plan::{IndexSum, Place, RowPlan, Tree};
 
 const BUCKETS: usize = 1 << 14;
@@ -17,10 +18,8 @@ const BUCKETS: usize = 1 << 14;
 const ROWS_MAX: usize = 200_000;
 /// Rows that are told.
 pub(super) const TOLD_MAX: usize = 100;
-/// Bits that hashes are kept in: 16 MiB.
-const KNOWN_MAX: u64 = 1 << 27;
 /// So much of a record is read: what is indexed lies before it, or the rows are not looked for.
-const RECORD_MAX: usize = 64 << 10;
+pub(super) const RECORD_MAX: usize = 64 << 10;
 
 /// Rowids, each list in ascending order and not longer than [`TOLD_MAX`].
 #[derive(Debug, Default)]
@@ -96,7 +95,7 @@ impl Check<'_> {
         if self.view.keeps_waiting() || table.by_rowid != Some(true) {
             return None;
         }
-        let mut known = Known::new(table.entries.load(Ordering::Relaxed));
+        let known = Known::new(table.entries.load(Ordering::Relaxed), KNOWN_MAX);
         self.rows(table, |fields, record, rowid| of_row(plan, sum, fields, record, rowid), &mut |_, hash| {
             known.add(hash);
         })?;
@@ -143,38 +142,6 @@ impl Check<'_> {
             whole && !self.is_over()
         });
         (whole && !self.is_over()).then_some(())
-    }
-}
-
-/// Hashes that were seen, in bounded memory: of what was not seen, a few seem to have been (a Bloom filter).
-struct Known {
-    bits: Vec<u64>,
-    mask: u64,
-}
-
-impl Known {
-    fn new(hashes: u64) -> Self {
-        let bits = (hashes.saturating_mul(32)).next_power_of_two().clamp(1 << 16, KNOWN_MAX);
-        Self { bits: vec![0; usize::try_from(bits / 64).unwrap_or(0)], mask: bits - 1 }
-    }
-
-    /// Word and bit of each of its four places.
-    fn places(&self, hash: u64) -> [(usize, u64); 4] {
-        let second = (hash >> 32) | 1;
-        [0_u64, 1, 2, 3].map(|nth| {
-            let bit = hash.wrapping_add(nth.wrapping_mul(second)) & self.mask;
-            ((bit / 64) as usize, 1 << (bit % 64))
-        })
-    }
-
-    fn add(&mut self, hash: u64) {
-        for (word, bit) in self.places(hash) {
-            self.bits[word] |= bit;
-        }
-    }
-
-    fn has(&self, hash: u64) -> bool {
-        self.places(hash).into_iter().all(|(word, bit)| self.bits[word] & bit != 0)
     }
 }
 

@@ -6,8 +6,8 @@
 //! the files beside the database tell of lost commits.
 //!
 //! What is not, since only SQLite knows it: CHECK and foreign keys, full-text and other virtual tables, generated
-//! columns, the order in collations of the service. Partial indices and those on expressions are not compared with
-//! their table; the report names them.
+//! columns, the order in collations of the service. Indices on expressions are not compared with their table, and of
+//! partial ones, only that each entry is that of a row; the report names them.
 
 mod ahead;
 mod audit;
@@ -20,8 +20,10 @@ mod differ;
 mod entries;
 mod free;
 mod hash;
+mod known;
 mod mapped;
 mod opened;
+mod partial;
 mod plan;
 mod queue;
 mod report;
@@ -73,6 +75,8 @@ impl Default for CheckOptions {
 }
 
 const THREADS_MAX: usize = 64;
+/// Bytes of a page that a row takes, at least: most take more.
+const ROW_MIN: u64 = 16;
 /// Between two words to the observer, in pages.
 const PROGRESS_GRAIN: u64 = 1024;
 
@@ -84,7 +88,8 @@ const PROGRESS_GRAIN: u64 = 1024;
 /// where the pages of its transaction happen to fit those of before.
 ///
 /// Memory: one bit a page, 8 bytes for each page in the log, some hundred KiB for each thread and for the schema, and for
-/// each thread up to 12 MiB where values are as large; where an index is not that of its table, 30 MiB to find the rows.
+/// each thread up to 12 MiB where values are as large; where an index is not that of its table, 30 MiB to find the rows; for
+/// all partial indices together, up to 16 MiB.
 ///
 /// # Errors
 /// That there is no database; [`SqliteError::InFlight`] and [`SqliteError::HoldTooLong`] where somebody writes all the
@@ -191,7 +196,8 @@ fn check_view(
     }
     let mut not_checked = Vec::new();
     syntax::check(&schema, &findings, &mut not_checked);
-    let trees = plan::trees(&schema, layout.encoding, &mut not_checked);
+    let mut trees = plan::trees(&schema, layout.encoding, &mut not_checked);
+    plan::know_partial(&mut trees, u64::from(layout.page_count) * layout.page_size as u64 / ROW_MIN);
     let roots = trees.iter().enumerate().map(|(tree, t)| queue::Task {
         tree,
         page: t.root,
@@ -242,6 +248,7 @@ fn check_view(
     }
     check.tell_mapped(&mut worker);
     let indices_compared = check.compare_indices(&mut not_checked);
+    check.compare_partial(&mut not_checked);
     check.tell_crossed();
     let (uses, never_used) = check.never_used(kept, list);
     let trees = check.tree_reports();

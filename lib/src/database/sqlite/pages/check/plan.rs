@@ -9,10 +9,14 @@ use super::super::record::Serial;
 use super::super::schema::{ObjectKind, Schema};
 use super::super::shape::{IndexField, IndexShape, TableShape};
 use super::default::default_hash;
+use super::known::{KNOWN_MAX, Known};
 use super::report::{Loss, NotChecked};
 
 /// Tables of SQLite's own, whose rows begin with the name of a table (fileformat2.html, 2.6.2 and 2.6.3).
 const NAMED: [&str; 2] = ["sqlite_sequence", "sqlite_stat1"];
+
+/// Why a partial index is not all judged.
+const PARTIAL: &str = "a partial index: whether it has all the rows that it must is not checked";
 
 /// One b-tree, and what was seen of it.
 #[derive(Debug)]
@@ -28,6 +32,8 @@ pub(super) struct Tree {
     pub(super) key: Option<KeyPlan>,
     /// For an index that is compared: its table's tree, and its place among the sums there.
     pub(super) compared_with: Option<(usize, usize)>,
+    /// For a partial index: the same, of which every entry must be one.
+    pub(super) partial_of: Option<(usize, usize)>,
     /// How deep the leaves are; 0 before the first was seen.
     pub(super) leaf_depth: AtomicUsize,
     pub(super) pages: AtomicU64,
@@ -103,6 +109,8 @@ impl StrictType {
 pub(super) struct IndexSum {
     pub(super) places: Vec<Place>,
     pub(super) sum: AtomicU64,
+    /// Of a partial index: what its entries may be.
+    pub(super) known: Option<Known>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,6 +139,7 @@ impl Tree {
             rows: None,
             key: None,
             compared_with: None,
+            partial_of: None,
             leaf_depth: AtomicUsize::new(0),
             pages: AtomicU64::new(0),
             entries: AtomicU64::new(0),
@@ -148,6 +157,19 @@ impl Tree {
 
     pub(super) fn is_whole(&self) -> bool {
         self.faults.load(Ordering::Relaxed) == 0
+    }
+}
+
+/// Prepares what the entries of partial indices are compared with: all of them together take bounded memory. `rows`: no
+/// table has more.
+pub(super) fn know_partial(trees: &mut [Tree], rows: u64) {
+    let of_all: Vec<(usize, usize)> = trees.iter().filter_map(|tree| tree.partial_of).collect();
+    let most = (KNOWN_MAX / (of_all.len() as u64).max(1)).checked_next_power_of_two().unwrap_or(0) / 2;
+    for (table, number) in of_all {
+        let plan = trees.get_mut(table).and_then(|tree| tree.rows.as_mut());
+        if let Some(sum) = plan.and_then(|plan| plan.sums.get_mut(number)) {
+            sum.known = Some(Known::new(rows, most));
+        }
     }
 }
 
@@ -203,7 +225,13 @@ pub(super) fn trees(schema: &Schema, encoding: Encoding, skipped: &mut Vec<NotCh
                 match places(shape, table_shape) {
                     Ok(places) => {
                         if let Some(rows) = trees.get_mut(*table).and_then(|tree| tree.rows.as_mut()) {
-                            tree.compared_with = Some((*table, rows.sums.len()));
+                            let place = Some((*table, rows.sums.len()));
+                            if shape.partial {
+                                tree.partial_of = place;
+                                skip(&object.name, PARTIAL);
+                            } else {
+                                tree.compared_with = place;
+                            }
                             add_sum(rows, places);
                         }
                     }
@@ -244,14 +272,11 @@ fn add_sum(rows: &mut RowPlan, places: Vec<Place>) {
             rows.hashed[field] = true;
         }
     }
-    rows.sums.push(IndexSum { places, sum: AtomicU64::new(0) });
+    rows.sums.push(IndexSum { places, sum: AtomicU64::new(0), known: None });
 }
 
 /// Where in a table's record the fields of an index's record are.
 fn places(index: &IndexShape, table: &TableShape) -> Result<Vec<Place>, &'static str> {
-    if index.partial {
-        return Err("a partial index: not compared with its table");
-    }
     let places = index.fields.iter().map(|field| match field {
         IndexField::Rowid => Ok(Place::Rowid),
         IndexField::Computed => Err("an index on an expression: not compared with its table"),

@@ -98,7 +98,10 @@ impl Worker<'_> {
                 Place::Rowid => hash::join(row, rowid),
                 Place::Field(field) => hash::join(row, self.hashes.get(*field).copied().unwrap_or(0)),
             });
-            *own = own.wrapping_add(row);
+            match &index.known {
+                Some(known) => known.add(row),
+                None => *own = own.wrapping_add(row),
+            }
         }
     }
 

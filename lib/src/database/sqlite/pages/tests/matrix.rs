@@ -250,6 +250,36 @@ fn an_index_that_does_not_agree_with_its_table_is_found() {
 }
 
 #[test]
+fn entries_of_a_partial_index_that_are_those_of_no_row_are_found() {
+    for (key, tail) in
+        [("id INTEGER PRIMARY KEY", ""), ("id TEXT PRIMARY KEY", ""), ("id TEXT PRIMARY KEY", " WITHOUT ROWID")]
+    {
+        let place = Place::new(&format!(
+            "CREATE TABLE t({key}, x TEXT, done INT, late DEFAULT 7){tail}; CREATE INDEX open ON t(x, late) WHERE done IS NULL;
+             WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 50)
+             INSERT INTO t(id, x) SELECT i, 'x ' || i FROM n;"
+        ));
+        let before = std::fs::read(&place.db).unwrap();
+        // That a row should not be in it, or no more, is not judged.
+        place.run("UPDATE t SET done = 1 WHERE id = 50");
+        assert!(place.check().is_clean());
+        place.run("DELETE FROM t WHERE CAST(id AS INT) IN (11, 12); UPDATE t SET x = 'other' WHERE id = 20");
+        let mut bytes = std::fs::read(&place.db).unwrap();
+        let connection = Connection::open(&place.db).unwrap();
+        let sql = "SELECT rootpage FROM sqlite_schema WHERE name = 'open'";
+        let root = usize::try_from(connection.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap()).unwrap();
+        connection.close().unwrap();
+        bytes[(root - 1) * 4096..root * 4096].copy_from_slice(&before[(root - 1) * 4096..root * 4096]);
+        std::fs::write(&place.db, bytes).unwrap();
+        let report = place.check();
+        let found: Vec<_> = report.findings.iter().filter(|f| f.kind == Kind::IndexMismatch).collect();
+        assert!(found.len() == 1 && found[0].what.starts_with("3 of its entries"), "{:?}", report.findings);
+        let rows: &[i64] = if tail.is_empty() { &[11, 12, 20] } else { &[] };
+        assert!(found[0].rows == rows && report.rows_at_risk(), "{found:?}");
+    }
+}
+
+#[test]
 fn a_file_that_was_cut_is_found() {
     let mut pages = Pages::new();
     let len = pages.bytes.len() * 6 / 10;

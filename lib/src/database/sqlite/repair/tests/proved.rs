@@ -261,3 +261,20 @@ fn rows_of_a_table_without_rowids_that_nothing_leads_to_are_not_taken_for_an_ind
     patient.page(root).fill(0);
     patient.expect(Step::Indices, true);
 }
+
+#[test]
+fn rows_that_two_indices_lack_are_in_doubt_where_they_have_no_rowid() {
+    let mut patient = Patient::with(
+        "",
+        4096,
+        "CREATE TABLE t(id INTEGER PRIMARY KEY, a, b) WITHOUT ROWID; CREATE INDEX ta ON t(a); CREATE INDEX tb ON t(b);
+         WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000) INSERT INTO t SELECT i, 'a' || i, 'b' || i FROM n;",
+    );
+    let before = patient.bytes.clone();
+    patient.change("DELETE FROM t WHERE id BETWEEN 300 AND 305");
+    for page in patient.of("t", "leaf") {
+        patient.page(page).copy_from_slice(&before[(page - 1) * 4096..page * 4096]);
+    }
+    let account = patient.repair().unwrap().accounting;
+    assert!(!account.complete && of(&account, "t").doubtful > 0, "{:?}", account.losses());
+}
