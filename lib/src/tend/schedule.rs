@@ -48,7 +48,8 @@ impl Schedule {
     }
 
     /// When the next pass begins, where the last one began at `last`. What was missed while nothing ran is made up for by
-    /// one pass, at once. A `last` that lies in the future is a clock that was set back, and counts as `now`.
+    /// one pass, at once. A `last` that lies in the future is a clock that was set back, and counts as `now`;
+    /// who asks again later has to correct it first, or the next pass is an interval away for ever.
     ///
     /// ```
     /// use std::time::Duration;

@@ -203,6 +203,27 @@ impl State {
         }
     }
 
+    /// The clock was set back: what happened later than `now` is taken to have happened now, and what was to be tried again
+    /// by the former clock is by this one.
+    pub(super) fn set_back(&mut self, now: Timestamp, backoff: &Backoff) {
+        let Times { start, end, success, progress } = &mut self.times;
+        for time in [start, end, success, progress].into_iter().flatten() {
+            *time = (*time).min(now);
+        }
+        let mut moved = Vec::new();
+        for one in self.failing.values_mut() {
+            let pause = backoff.pause(&one.item, one.failures).unwrap_or_default();
+            let latest = now.saturating_add(pause).unwrap_or(Timestamp::MAX);
+            let corrected = (one.first.min(now), one.next.map(|next| next.min(latest)));
+            if corrected != (one.first, one.next) {
+                (one.first, one.next) = corrected;
+                moved.push(one.item.clone());
+            }
+        }
+        self.unsaved_items.extend(moved);
+        self.save();
+    }
+
     fn touch(&mut self, item: &str) {
         self.unsaved_items.insert(item.to_owned());
         self.unsaved = true;

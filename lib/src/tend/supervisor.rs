@@ -228,7 +228,7 @@ impl Loop {
 
     fn round(&mut self) {
         let now = Timestamp::now();
-        let last = self.task.worker.state().times().start;
+        let last = self.task.worker.last_start(now);
         let soon = self.soon().and_then(|soon| Some(last?.saturating_add(soon).unwrap_or(Timestamp::MAX).max(now)));
         let next = match (self.task.schedule.next(last, now), soon) {
             (Some(next), Some(soon)) => Some(next.min(soon)),

@@ -338,3 +338,29 @@ fn a_task_that_goes_in_circles_is_told_so() {
     let mut worker = Worker::new(Box::new(Circle), State::open(directory.path(), "c").unwrap(), policy());
     assert!(matches!(pass(&mut worker, 1).end, PassEnd::Broken(_)));
 }
+
+#[test]
+fn a_clock_that_was_set_back_ends_no_loop() {
+    let directory = tempfile::tempdir().unwrap();
+    let fake = Fake::with([("a", Way::Fine), ("b", Way::Fails)]);
+    let tomorrow = Timestamp::now() + Duration::from_secs(86_400);
+    worker(directory.path(), &fake).pass(tomorrow, &Control::new(&policy().limits).unwrap());
+    fake.0.lock().unwrap().due = [("b".to_owned(), Way::Fails), ("later".to_owned(), Way::Fine)].into();
+    let stop = crate::progress::Cancel::new().unwrap();
+    let mut supervisor = Supervisor::new(directory.path(), stop.clone()).unwrap();
+    let schedule = Schedule::Every { interval: Duration::from_secs(1), jitter: Duration::ZERO };
+    supervisor
+        .start(Supervised { worker: worker(directory.path(), &fake), schedule, gate: Box::new(|| Ok(Box::new(()))) })
+        .unwrap();
+    let begun = std::time::Instant::now();
+    supervisor.watch(Duration::from_millis(50), &mut |_| {
+        if fake.done().contains(&"later".to_owned()) || begun.elapsed() > Duration::from_secs(10) {
+            stop.request();
+        }
+    });
+    assert_eq!(fake.done(), ["a", "later"]);
+    let state = State::open(directory.path(), "fake").unwrap();
+    assert!(state.times().start < Some(tomorrow) && state.times().success < Some(tomorrow));
+    let failing = state.failing().next().unwrap();
+    assert!(failing.next < Some(tomorrow) && failing.first < tomorrow, "it waits by the clock as it is: {failing:?}");
+}

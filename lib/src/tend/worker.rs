@@ -99,6 +99,17 @@ impl Worker {
         self.state.save();
     }
 
+    /// When the last pass began. A time in the future is a clock that was set back: it is corrected to `now`, once, or
+    /// nothing would run before that time comes again.
+    pub(super) fn last_start(&mut self, now: Timestamp) -> Option<Timestamp> {
+        let last = self.state.times.start?;
+        if last > now {
+            tracing::warn!(task = self.state.task(), %last, %now, "the clock was set back: the last pass counts as begun now");
+            self.state.set_back(now, &self.policy.backoff);
+        }
+        self.state.times.start
+    }
+
     /// One pass. It returns, whatever the task does but never return.
     pub fn pass(&mut self, now: Timestamp, control: &Control) -> PassReport {
         self.began = Instant::now();
