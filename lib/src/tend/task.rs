@@ -1,5 +1,6 @@
 //! What a maintenance task is: which items are due, and dealing with some of them.
 
+use std::cmp::Ordering;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use jiff::Timestamp;
@@ -39,8 +40,13 @@ pub trait Task: Send {
     /// A pass has ended. Nothing depends on it: a pass that is killed has no end.
     fn end(&mut self) {}
 
-    /// The items that are due at `now`, at most `limit`, in the order of their names, behind `after`. What it finds is not
-    /// changed by it.
+    /// The order of items: that of their names, where the task has no other.
+    fn compare(&self, one: &str, other: &str) -> Ordering {
+        one.cmp(other)
+    }
+
+    /// The items that are due at `now`, at most `limit`, in the order of [`Self::compare`], behind `after`. What it finds is
+    /// not changed by it.
     ///
     /// # Errors
     /// When it can't be told.

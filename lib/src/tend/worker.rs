@@ -183,7 +183,10 @@ impl Worker {
                 Err(error) => return not_an_items_fault(error),
             };
             control.note_progress();
-            if items.first().is_some_and(|first| self.state.cursor.as_ref().is_some_and(|cursor| first <= cursor)) {
+            if items
+                .first()
+                .is_some_and(|first| self.state.cursor.as_ref().is_some_and(|at| self.task.compare(first, at).is_le()))
+            {
                 return PassEnd::Broken(
                     "the task names items that lie before the place where it was asked to go on".into(),
                 );
@@ -205,7 +208,9 @@ impl Worker {
             } else if let Err(end) = self.unit(due, &last, now, control, report) {
                 return end;
             }
-            if wrapped && begun_at.as_ref().is_some_and(|begun_at| self.state.cursor.as_ref() >= Some(begun_at)) {
+            let is_round =
+                |begun: &String| self.state.cursor.as_ref().is_some_and(|at| self.task.compare(at, begun).is_ge());
+            if wrapped && begun_at.as_ref().is_some_and(is_round) {
                 return PassEnd::Complete;
             }
         }

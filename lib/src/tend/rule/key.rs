@@ -1,7 +1,9 @@
 //! The key of a row as the name of an item, in the order that SQLite has (datatype3.html, 4.1).
 
-use rusqlite::ToSql;
+use std::cmp::Ordering;
+
 use rusqlite::types::{ToSqlOutput, Value, ValueRef};
+use rusqlite::{Connection, ToSql};
 
 /// The key of a row: an integer, a text or a blob.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,7 +27,7 @@ impl Key {
         &self.0
     }
 
-    /// As an item's name: names sort as the keys do.
+    /// As an item's name: names sort as the keys do in a database of UTF-8.
     ///
     /// ```
     /// use svckit::tend::rule::Key;
@@ -68,6 +70,38 @@ impl Key {
         let text = Self(Value::Text(word.to_owned())).item();
         let blob = word.strip_prefix("x").and_then(|_| Self::parse(word)).map(|key| key.item());
         [Some(text), number, blob].into_iter().flatten().collect()
+    }
+}
+
+/// How a database keeps its text. BINARY compares the bytes of that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Encoding {
+    #[default]
+    Utf8,
+    Utf16le,
+    Utf16be,
+}
+
+impl Encoding {
+    pub(super) fn of(db: &Connection) -> rusqlite::Result<Self> {
+        let name: String = db.pragma_query_value(None, "encoding", |row| row.get(0))?;
+        Ok(match name.as_str() {
+            "UTF-16le" => Self::Utf16le,
+            "UTF-16be" => Self::Utf16be,
+            _ => Self::Utf8,
+        })
+    }
+
+    /// Compares two items as the database does their keys.
+    pub(super) fn compare(self, one: &str, other: &str) -> Ordering {
+        match (one.strip_prefix('\''), other.strip_prefix('\'')) {
+            (Some(a), Some(b)) => match self {
+                Self::Utf8 => a.cmp(b),
+                Self::Utf16le => a.encode_utf16().map(u16::to_le_bytes).cmp(b.encode_utf16().map(u16::to_le_bytes)),
+                Self::Utf16be => a.encode_utf16().map(u16::to_be_bytes).cmp(b.encode_utf16().map(u16::to_be_bytes)),
+            },
+            _ => one.cmp(other),
+        }
     }
 }
 
@@ -120,6 +154,7 @@ mod tests {
         prop_oneof![
             any::<i64>().prop_map(Value::Integer),
             "\\PC{0,6}".prop_map(Value::Text),
+            "[aÂĀāłﾀ😀]{0,3}".prop_map(Value::Text),
             proptest::collection::vec(any::<u8>(), 0..5).prop_map(Value::Blob),
         ]
     }
@@ -127,11 +162,16 @@ mod tests {
     proptest! {
         #[test]
         fn names_sort_as_sqlite_does_and_are_read_again(a in key(), b in key()) {
-            let memory = rusqlite::Connection::open_in_memory().unwrap();
-            let less: bool = memory.query_row("SELECT ?1 < ?2", [&a, &b], |row| row.get(0)).unwrap();
-            let (a, b) = (Key(a), Key(b));
-            prop_assert_eq!(a.item() < b.item(), less);
-            prop_assert_eq!(Key::parse(&a.item()), Some(a));
+            let (one, other) = (Key(a.clone()), Key(b.clone()));
+            for encoding in ["UTF-8", "UTF-16le", "UTF-16be"] {
+                let memory = rusqlite::Connection::open_in_memory().unwrap();
+                memory.pragma_update(None, "encoding", encoding).unwrap();
+                let less: bool = memory.query_row("SELECT ?1 < ?2", [&a, &b], |row| row.get(0)).unwrap();
+                let order = Encoding::of(&memory).unwrap().compare(&one.item(), &other.item());
+                prop_assert_eq!(order.is_lt(), less, "{}", encoding);
+            }
+            prop_assert_eq!(one.item() < other.item(), Encoding::Utf8.compare(&one.item(), &other.item()).is_lt());
+            prop_assert_eq!(Key::parse(&one.item()), Some(one));
         }
     }
 

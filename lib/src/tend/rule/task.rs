@@ -1,5 +1,6 @@
 //! The task of a rule.
 
+use std::cmp::Ordering;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,7 @@ use super::clients::Clients;
 use super::config::Rule;
 use super::connection::{Bound, For, Opened, blame, quoted};
 use super::item::{SLICE, When, begin, key_of, remove, run};
-use super::key::{Key, Position};
+use super::key::{Encoding, Key, Position};
 use super::outbox::Outbox;
 use super::violations::Violations;
 use crate::tend::{Control, Task, TaskError, Unit};
@@ -33,6 +34,8 @@ pub struct RuleTask {
     purpose: For,
     control: Option<Control>,
     opened: Option<(Opened, Checked)>,
+    /// Of the database that was opened last.
+    encoding: Encoding,
     clients: Option<Clients>,
     /// The answer of the last look at the clients.
     connected_since: Result<i64, TaskError>,
@@ -55,6 +58,7 @@ impl RuleTask {
             purpose: For::Looking,
             control: None,
             opened: None,
+            encoding: Encoding::default(),
             clients,
             connected_since,
             looked: None,
@@ -179,6 +183,7 @@ impl RuleTask {
                 let rule = &self.rule.name;
                 tracing::warn!(rule, %error, "SQLite goes on to enforce foreign keys, which may take long");
             }
+            self.encoding = Encoding::of(&opened.connection).map_err(|error| blame(&error, &self.rule.database))?;
             self.opened = Some((opened, checked));
         }
         match &mut self.opened {
@@ -285,6 +290,10 @@ impl Task for RuleTask {
 
     fn end(&mut self) {
         self.forward();
+    }
+
+    fn compare(&self, one: &str, other: &str) -> Ordering {
+        self.encoding.compare(one, other)
     }
 
     fn due(&mut self, now: Timestamp, after: Option<&str>, limit: usize) -> Result<Vec<String>, TaskError> {

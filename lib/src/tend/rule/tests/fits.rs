@@ -285,3 +285,42 @@ fn what_belongs_to_another_item_by_its_foreign_key_is_not_followed() {
     let why = unfit(&small.rule("key = \"k\"\nfollow = true"));
     assert!(why.contains("b.x refers to a.k"), "{why}");
 }
+
+#[test]
+fn text_keys_of_a_database_of_utf_16_are_pruned_in_its_order() {
+    for encoding in ["UTF-8", "UTF-16le", "UTF-16be"] {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x.db");
+        let db = Connection::open(&path).unwrap();
+        db.execute_batch(&format!("PRAGMA encoding = '{encoding}'; CREATE TABLE s(id TEXT PRIMARY KEY, seen INTEGER)"))
+            .unwrap();
+        let fill = || {
+            for id in ["Āb", "anna", "zoe", "böb", "łuk", "😀", "ﾀ"] {
+                db.execute("INSERT INTO s VALUES(?1, 0)", [id]).unwrap();
+            }
+        };
+        let text = format!(
+            "[rule.r]\ndatabase = \"{}\"\non-demand = true\ntable = \"s\"\nkey = \"id\"\nexpired = \"seen < :now\"\n\
+             batch = {{ items = 1, pause = \"0s\" }}",
+            path.display()
+        );
+        let mut rule = TendConfig::parse(&text).unwrap().rules.remove(0);
+        let worker = |rule: &Rule| {
+            let state = State::open(&directory.path().join("state"), "r").unwrap();
+            Worker::new(
+                Box::new(RuleTask::new(rule.clone(), &directory.path().join("state"))),
+                state,
+                rule.policy.clone(),
+            )
+        };
+        fill();
+        let report = pass(&mut worker(&rule));
+        assert_eq!((report.done, report.end), (7, PassEnd::Complete), "{encoding}");
+        // From a cursor in the middle to the end, and from the beginning to there.
+        fill();
+        rule.policy.limits.pass_items = 3;
+        for done in [3, 3, 1] {
+            assert_eq!(pass(&mut worker(&rule)).done, done, "{encoding}");
+        }
+    }
+}
