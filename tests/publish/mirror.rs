@@ -40,7 +40,7 @@ pub(crate) fn local() {
     let root = directory.path();
     let (tree, mirror) = (root.join("tree"), root.join("mirror"));
     let words = [Path::new("mirror"), &tree, &mirror];
-    svc_publish(root, &["status".as_ref(), mirror.as_path()]).expect(30);
+    svc_publish(root, &["status".as_ref(), mirror.as_path()]).expect(2);
     publish(root, 1);
     svc_publish(root, &words).expect(0);
     is(&mirror, 1);

@@ -24,7 +24,7 @@ pub enum Comparison {
     /// Size, time of modification to the nanosecond, mode and owner.
     #[default]
     Metadata,
-    /// The content, and mode and owner.
+    /// The content, of both the source's file and the one that is linked, and mode and owner.
     Content,
 }
 
@@ -224,7 +224,9 @@ impl Builder<'_> {
             // By content alone another time would be lost.
             _ => same_time && self.copier.hash(from, self.watch)? == *hash,
         };
-        if !is_same {
+        // Whoever asks for the content is not given a file that rotted under its old look.
+        let is_whole = |old: &Path| Ok::<_, PublishError>(self.copier.hash(old, self.watch)? == *hash);
+        if !is_same || (self.comparison == Comparison::Content && !is_whole(&old)?) {
             return Ok(None);
         }
         match std::fs::hard_link(&old, to) {

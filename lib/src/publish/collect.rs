@@ -31,6 +31,8 @@ pub enum Kept {
     Grace,
     /// A reader holds a lease on it.
     Leased,
+    /// Its manifest is lost: whose it is, and what it was, is not known.
+    Unknown,
 }
 
 /// What was removed, and what stays for which reason.
@@ -67,7 +69,9 @@ fn judge(
 fn judged(tree: &Tree, keep: Keep) -> Result<Vec<(Generation, Option<Kept>)>, PublishError> {
     let (ceased, now) = (Ceased::read(tree), clock::unix_seconds());
     let age = |generation| ceased.since(tree, generation).map(|then| Duration::from_secs(now.saturating_sub(then)));
-    Ok(judge(&tree.complete()?, tree.current()?, keep, age))
+    let mut judged = judge(&tree.complete()?, tree.current()?, keep, age);
+    judged.extend(tree.unknown()?.into_iter().map(|generation| (generation, Some(Kept::Unknown))));
+    Ok(judged)
 }
 
 impl Tree {
@@ -89,7 +93,8 @@ impl Tree {
 }
 
 impl Writer<'_> {
-    /// Removes old generations and what interruptions left; never the current one, one that is leased, or the last.
+    /// Removes old generations and what interruptions left; never the current one, one that is leased, one without a
+    /// manifest, or the last.
     ///
     /// # Errors
     /// When something can't be removed; the others are as they were.

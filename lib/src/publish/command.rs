@@ -47,9 +47,10 @@ impl Commands<'_> {
         staging: &Path,
         watch: Watch<'_>,
     ) -> Result<(), PublishError> {
-        let words = || argv.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
+        // Its other words may have a password, and the journal is for everybody to read.
+        let name = || argv.first().map_or_else(String::new, |program| program.to_string_lossy().into_owned());
         let failed =
-            |reason: String| PublishError::Command { what, command: words(), reason, staging: staging.to_owned() };
+            |reason: String| PublishError::Command { what, command: name(), reason, staging: staging.to_owned() };
         let Some((program, arguments)) = argv.split_first() else { return Err(failed("it has no word".to_owned())) };
         let command = || {
             let mut command = Command::new(program);

@@ -21,6 +21,32 @@ pub enum PublishError {
         /// Why not.
         reason: String,
     },
+    /// Something of the name that ours would have is there, and nothing says that it is ours.
+    #[error("{} may be somebody else's: {reason}", path.display())]
+    Foreign {
+        /// What is there.
+        path: PathBuf,
+        /// What speaks against it.
+        reason: String,
+    },
+    /// Nothing is served, though something was.
+    #[error("{} serves nothing, and has generations: what would the new one begin with?", tree.display())]
+    NoCurrent {
+        /// The tree.
+        tree: PathBuf,
+    },
+    /// A generation that readers have is not what it was: something wrote through a hard link.
+    #[error("generation {generation}, which is served, is damaged: {}: {reason}{}", path.display(), after_text(.after.as_deref()))]
+    Damaged {
+        /// Which one.
+        generation: Generation,
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+        /// What failed before that was looked at.
+        after: Option<Box<PublishError>>,
+    },
     /// Others could change or replace the tree.
     #[error("the tree can't be trusted: {} {reason}", path.display())]
     Rights {
@@ -72,7 +98,7 @@ pub enum PublishError {
     Command {
         /// `the command` or `a check`.
         what: &'static str,
-        /// Its words.
+        /// Its program. Its other words may have secrets, and this goes into the journal.
         command: String,
         /// How it ended.
         reason: String,
@@ -119,6 +145,10 @@ fn holder_text(holder: Option<&Holder>) -> String {
     holder.map_or_else(|| "its holder has not said who it is".to_owned(), ToString::to_string)
 }
 
+fn after_text(after: Option<&PublishError>) -> String {
+    after.map_or_else(String::new, |after| format!(" (found after this: {after})"))
+}
+
 impl Failure for PublishError {
     fn kind(&self) -> FailureKind {
         match self {
@@ -132,8 +162,8 @@ impl Failure for PublishError {
             | Self::Command { .. }
             | Self::NotDurable { .. }
             | Self::Cancelled { .. } => FailureKind::Failed,
-            Self::Unverified { .. } => FailureKind::Unverified,
-            Self::Older { .. } => FailureKind::Unsafe,
+            Self::Unverified { .. } | Self::Damaged { .. } => FailureKind::Unverified,
+            Self::Older { .. } | Self::Foreign { .. } | Self::NoCurrent { .. } => FailureKind::Unsafe,
             Self::Mirror { kind, .. } => *kind,
         }
     }
@@ -146,6 +176,19 @@ impl Failure for PublishError {
         Some(match self {
             Self::Disk(error) => return error.hint(),
             Self::NoTree { .. } => "name the directory that has 'current' and 'generations', or a new one".to_owned(),
+            Self::Foreign { .. } => {
+                "name a new directory; where this is a tree that lost its .svc-publish, bring that back, or move generations \
+                 and current away"
+                    .to_owned()
+            }
+            Self::NoCurrent { tree } => {
+                format!("svc-publish switch {} serves the newest; --seed none begins empty", tree.display())
+            }
+            Self::Damaged { .. } => {
+                "switch to another generation, then publish anew (--from with --checksum); what runs in a generation must \
+                 replace files and not write into them"
+                    .to_owned()
+            }
             Self::Rights { .. } => {
                 "make it yours and not writable by everybody (chown, chmod o-w), or run this as its owner".to_owned()
             }

@@ -18,6 +18,8 @@
 //!   writer sweeps it.
 //! - Only a [`Whole`] generation can be switched to, and only verification against its manifest makes one.
 //! - `current` changes by a rename of a link, and only after the directory under the number is durable.
+//! - A number without a manifest is none of an interruption: its manifest was lost, or it is somebody's. It is told, and
+//!   nothing removes it. Without `.svc-publish` nothing in `generations` is ours.
 //! - A reader's lease is LOCK_SH on the generation's directory, taken and then checked against its name; a removal takes
 //!   LOCK_EX without waiting, renames, and lets go. So a generation that has its name and a lease is not removed.
 //! - No file of a generation is ever opened for writing, which is why an unchanged one can be a hard link.
@@ -49,6 +51,8 @@ mod state;
 mod steps;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_of_damage;
 mod tree;
 mod verify;
 mod writer;

@@ -8,7 +8,6 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 use super::generation::of_name;
-use super::tree::numbers_in;
 use super::{Generation, PublishError, Tree, steps};
 use crate::world::disk::{AtPath, DiskError, remove_durably, sync_dir};
 
@@ -49,10 +48,9 @@ pub(super) fn sweep(tree: &Tree) -> Result<(), PublishError> {
         }
     }
     let current = tree.current()?;
-    for generation in numbers_in(&tree.generations(), of_name)? {
-        if Some(generation) != current && !tree.manifest_path(generation).is_file() {
-            retire(tree, generation)?;
-        }
+    // No interruption leaves a name without a manifest: it is made after it, and goes before it.
+    for generation in tree.unknown()? {
+        tracing::warn!(%generation, tree = %tree.root().display(), "a generation has no manifest: it is left alone");
     }
     for directory in [tree.state(), tree.manifests()] {
         for entry in std::fs::read_dir(&directory).at("list", &directory)? {

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::build::join;
 use super::copy::{Copier, Hash};
-use super::manifest::Kind;
+use super::manifest::{Kind, Manifest};
 use super::scan::scan;
 use super::{PublishError, Watch};
 use crate::world::disk::AtPath;
@@ -30,10 +30,20 @@ pub enum Seed {
     None,
 }
 
-/// Fills `into` from the generation in `from`. The answer is how it was done.
-pub(super) fn seed(from: &Path, into: &Path, seed: Seed, watch: Watch<'_>) -> Result<Seed, PublishError> {
+/// Fills `into` from the generation in `from`, but for what was only carried there: a command that did not make it again
+/// would seem to. The answer is how it was done.
+pub(super) fn seed(
+    from: &Path,
+    last: &Manifest,
+    into: &Path,
+    seed: Seed,
+    watch: Watch<'_>,
+) -> Result<Seed, PublishError> {
     watch.observer.step("seeding the generation from the last one");
-    let (found, copier) = (scan(from, watch)?, Copier::new());
+    let (mut found, copier) = (scan(from, watch)?, Copier::new());
+    found.retain(|one| {
+        last.entry(&one.path).is_none_or(|entry| entry.kind == Kind::Directory || entry.carried.is_none())
+    });
     let (total, mut done) = (found.iter().map(|found| found.look.size).sum(), 0);
     for one in &found {
         watch.go_on("the update")?;

@@ -1,10 +1,10 @@
 //! A generation that is being made, from its number to its name.
 
-use std::fs::{DirBuilder, File};
-use std::os::unix::fs::DirBuilderExt;
+use std::fs::{DirBuilder, File, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use super::build::{Built, Comparison, Last, build};
+use super::build::{Built, Comparison, build};
 use super::carry::{Carry, carry};
 use super::command::Commands;
 use super::copy::Copier;
@@ -12,9 +12,9 @@ use super::manifest::{Entry, Kind, MANIFEST_VERSION, Manifest};
 use super::remove::remove_tree;
 use super::scan::scan;
 use super::seed::{self, Seed};
-use super::steps::Steps;
+use super::steps::{self, Steps};
 use super::verify::{Depth, Whole, verify};
-use super::{Generation, PublishError, Watch, Writer, build as building, state};
+use super::{Generation, PublishError, Tree, Watch, Writer, build as building, state};
 use crate::world::clock;
 use crate::world::disk::{AtPath, sync_dir, write_durably};
 use crate::world::raw_path::RawPath;
@@ -29,12 +29,60 @@ pub struct Staging<'w> {
     /// Open from the beginning: syncfs(2) tells of every write that failed since.
     descriptor: File,
     began: [i64; 2],
-    last: Option<Manifest>,
+    last: Last,
+    /// What its own directory gets where nothing else tells: what the umask leaves.
+    mode: u32,
     entries: Vec<Entry>,
     steps: Steps,
     /// What a command of somebody's has made is left to be looked at when it fails.
     keep: bool,
     is_synced: bool,
+}
+
+/// The generation that is served while another is made.
+#[derive(Debug)]
+enum Last {
+    /// There was none yet.
+    None,
+    Is(Manifest),
+    /// It is not known what it has. A directory can be published all the same; to go on from it is refused.
+    Lost(Option<PublishError>),
+}
+
+impl Last {
+    fn of(tree: &Tree) -> Result<Self, PublishError> {
+        let Some(current) = tree.current()? else {
+            // One that was complete and never switched to was not what readers had.
+            let named = tree.named()?;
+            let was_next = steps::read(tree).is_some_and(|interrupted| named.contains(&interrupted.generation));
+            let was_served = !named.is_empty() && !was_next && state::Ceased::is_noted(tree);
+            let error = PublishError::NoCurrent { tree: tree.root().to_owned() };
+            return Ok(if was_served { Self::Lost(Some(error)) } else { Self::None });
+        };
+        Ok(match tree.manifest(current) {
+            Ok(manifest) => Self::Is(manifest),
+            Err(PublishError::Missing { .. }) => {
+                let reason = "its manifest is not there".to_owned();
+                Self::Lost(Some(PublishError::Unverified { path: tree.directory(current), reason }))
+            }
+            Err(error) => Self::Lost(Some(error)),
+        })
+    }
+
+    fn manifest(&self) -> Option<&Manifest> {
+        if let Self::Is(manifest) = self { Some(manifest) } else { None }
+    }
+
+    /// For what can't be done without it.
+    fn needed(&mut self, tree: &Tree) -> Result<Option<&Manifest>, PublishError> {
+        match self {
+            Self::None => Ok(None),
+            Self::Is(manifest) => Ok(Some(manifest)),
+            Self::Lost(error) => {
+                Err(error.take().unwrap_or_else(|| PublishError::NoCurrent { tree: tree.root().to_owned() }))
+            }
+        }
+    }
 }
 
 /// A staging whose content is what its manifest says, and durable.
@@ -68,16 +116,20 @@ impl Writer<'_> {
     }
 
     fn staging(&self, operation: &str, generation: Generation) -> Result<Staging<'_>, PublishError> {
+        // Before the journal is another one.
+        let last = Last::of(self.tree())?;
         let steps = Steps::begin(self.tree(), operation, generation)?;
         let directory = self.tree().staging(generation);
         let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
-        DirBuilder::new().mode(0o700).create(&directory).at("create the directory", &directory)?;
+        DirBuilder::new().create(&directory).at("create the directory", &directory)?;
         let descriptor = File::open(&directory).at("open", &directory)?;
-        // Without a manifest there is nothing to link to, and everything is copied.
-        let last = self.tree().current()?.and_then(|current| self.tree().manifest(current).ok());
+        let mode = descriptor.metadata().at("look at", &directory)?.permissions().mode() & 0o7777;
+        // Open to us alone until everything is in it.
+        descriptor.set_permissions(Permissions::from_mode(0o700)).at("set the mode of", &directory)?;
         let began = [now.tv_sec, now.tv_nsec];
         let (entries, keep, is_synced) = (Vec::new(), false, false);
-        Ok(Staging { writer: self, generation, directory, descriptor, began, last, entries, steps, keep, is_synced })
+        let writer = self;
+        Ok(Staging { writer, generation, directory, descriptor, began, last, mode, entries, steps, keep, is_synced })
     }
 }
 
@@ -106,8 +158,9 @@ impl<'w> Staging<'w> {
     ) -> Result<Built, PublishError> {
         self.steps.step("copy")?;
         let tree = self.writer.tree();
-        let last = self.last.as_ref();
-        let last = last.map(|manifest| Last { directory: tree.directory(manifest.generation), manifest });
+        // Where it is not known what the last one has, there is nothing to link to, and everything is copied.
+        let last = self.last.manifest();
+        let last = last.map(|manifest| building::Last { directory: tree.directory(manifest.generation), manifest });
         let (entries, built) = build(source, &self.directory, last.as_ref(), comparison, watch)?;
         self.entries = entries;
         Ok(built)
@@ -116,18 +169,25 @@ impl<'w> Staging<'w> {
     /// Gives it what the current generation has, for a command to change.
     ///
     /// # Errors
-    /// Those of the copying; that reflinks were asked for, and the file system has none.
+    /// Those of the copying; that reflinks were asked for, and the file system has none; that it is not known what the
+    /// current one has, or which it is.
     pub fn seed(&mut self, seed: Seed, watch: Watch<'_>) -> Result<Option<Seed>, PublishError> {
-        let Some(last) = self.last.as_ref().filter(|_| seed != Seed::None) else { return Ok(None) };
         self.steps.step("seed")?;
-        seed::seed(&self.writer.tree().directory(last.generation), &self.directory, seed, watch).map(Some)
+        let tree = self.writer.tree();
+        let last = if seed == Seed::None { None } else { self.last.needed(tree)? };
+        let Some(last) = last else {
+            let mode = Permissions::from_mode(self.mode);
+            self.descriptor.set_permissions(mode).at("set the mode of", &self.directory)?;
+            return Ok(None);
+        };
+        seed::seed(&tree.directory(last.generation), last, &self.directory, seed, watch).map(Some)
     }
 
     /// Runs the command that makes it.
     ///
     /// # Errors
-    /// [`PublishError::Command`], and with `seeded` by hard links [`PublishError::Unverified`] when the command wrote
-    /// through one.
+    /// [`PublishError::Command`], and with `seeded` by hard links [`PublishError::Damaged`] when the command wrote
+    /// through one, also where it failed.
     pub fn run(
         &mut self,
         argv: &[std::ffi::OsString],
@@ -138,19 +198,39 @@ impl<'w> Staging<'w> {
         self.steps.step("run")?;
         self.keep = true;
         watch.observer.step("running the command");
-        commands.run("the command", argv, self.writer, self.generation, &self.directory, watch)?;
-        if let (Some(Seed::Hardlink), Some(last)) = (seeded, &self.last) {
-            self.steps.step("verify the generation before")?;
-            let directory = self.writer.tree().directory(last.generation);
-            verify(&directory, last, Depth::Content, watch).map_err(|error| match error {
-                PublishError::Unverified { path, reason } => PublishError::Unverified {
-                    path,
-                    reason: format!("the command wrote through a hard link into a generation that is served: {reason}"),
-                },
-                other => other,
-            })?;
+        let ended = commands.run("the command", argv, self.writer, self.generation, &self.directory, watch);
+        if seeded != Some(Seed::Hardlink) {
+            return ended;
         }
-        Ok(())
+        match ended {
+            Err(error) => Err(self.with_damage(error, watch)),
+            Ok(()) => {
+                self.steps.step("verify the generation before")?;
+                self.verify_last(watch)
+            }
+        }
+    }
+
+    /// Whether what is served is still what it was: what runs in the staging may write through hard links.
+    fn verify_last(&self, watch: Watch<'_>) -> Result<(), PublishError> {
+        let Some(last) = self.last.manifest() else { return Ok(()) };
+        let (generation, after) = (last.generation, None);
+        let directory = self.writer.tree().directory(generation);
+        verify(&directory, last, Depth::Content, watch).map_err(|error| match error {
+            PublishError::Unverified { path, reason } => PublishError::Damaged { generation, path, reason, after },
+            other => other,
+        })
+    }
+
+    /// A failure, and with it the damage that came of the same cause.
+    fn with_damage(&self, error: PublishError, watch: Watch<'_>) -> PublishError {
+        watch.observer.step("verifying the generation before");
+        match self.verify_last(watch) {
+            Err(PublishError::Damaged { generation, path, reason, .. }) => {
+                PublishError::Damaged { generation, path, reason, after: Some(Box::new(error)) }
+            }
+            _ => error,
+        }
     }
 
     /// Takes what lies in its directory now for its content.
@@ -186,12 +266,12 @@ impl<'w> Staging<'w> {
     /// Keeps what vanished from the source and is still asked for. The answer is how many names that are.
     ///
     /// # Errors
-    /// Those of the linking.
+    /// Those of the linking; that it is not known what the current generation has.
     pub fn carry(&mut self, rules: &Carry, watch: Watch<'_>) -> Result<u64, PublishError> {
-        let Some(last) = &self.last else { return Ok(0) };
         if rules.is_empty() {
             return Ok(0);
         }
+        let Some(last) = self.last.needed(self.writer.tree())? else { return Ok(0) };
         self.steps.step("carry")?;
         let from = self.writer.tree().directory(last.generation);
         carry(&from, last, &self.directory, &mut self.entries, rules, watch)
@@ -213,7 +293,8 @@ impl<'w> Staging<'w> {
     /// Has commands judge it.
     ///
     /// # Errors
-    /// [`PublishError::Command`] of the first that does not end with 0.
+    /// [`PublishError::Command`] of the first that does not end with 0, or [`PublishError::Damaged`] where what is served
+    /// was changed by then.
     pub fn check(
         &mut self,
         checks: &[Vec<std::ffi::OsString>],
@@ -224,7 +305,8 @@ impl<'w> Staging<'w> {
             self.steps.step("check")?;
             self.keep = true;
             watch.observer.step("having it checked");
-            commands.run("a check", argv, self.writer, self.generation, &self.directory, watch)?;
+            let ended = commands.run("a check", argv, self.writer, self.generation, &self.directory, watch);
+            ended.map_err(|error| self.with_damage(error, watch))?;
         }
         Ok(())
     }
@@ -256,6 +338,8 @@ impl<'w> Staging<'w> {
         match verified {
             Ok(()) => Ok(Sealed { staging: self, manifest }),
             Err(error) => {
+                // Whoever changed the staging may have done so through a hard link.
+                let error = if self.keep { self.with_damage(error, watch) } else { error };
                 self.give_up(&error);
                 Err(error)
             }

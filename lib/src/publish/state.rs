@@ -15,7 +15,13 @@ const MODE: u32 = 0o644;
 
 /// Gives the next number, which is durable before anything is made under it: one that failed is never given again.
 pub(super) fn allot(tree: &Tree) -> Result<Generation, PublishError> {
-    let generation = highest(tree)?.next();
+    let highest = highest(tree)?;
+    let generation = highest.next();
+    if generation == highest {
+        let reason =
+            format!("{highest} was given, and no number is above it: one of its names is damaged, or 'last' is");
+        return Err(PublishError::Unverified { path: tree.state(), reason });
+    }
     note_highest(tree, generation)?;
     Ok(generation)
 }
@@ -41,6 +47,11 @@ pub(super) fn highest(tree: &Tree) -> Result<Generation, PublishError> {
 pub(super) struct Ceased(BTreeMap<Generation, u64>);
 
 impl Ceased {
+    /// Whether readers were ever sent to a generation, or were about to be.
+    pub(super) fn is_noted(tree: &Tree) -> bool {
+        tree.state().join("ceased.json").exists()
+    }
+
     /// What is noted; a note that can't be read is none.
     pub(super) fn read(tree: &Tree) -> Self {
         let text = std::fs::read(tree.state().join("ceased.json")).ok();

@@ -38,6 +38,9 @@ pub struct GenerationStatus {
     /// How much it holds.
     #[serde(flatten)]
     pub totals: Totals,
+    /// Why nothing is known of it: its manifest is lost, or can't be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
     /// How many leases readers hold on it now.
     pub leases: usize,
     /// Since when it is not the current one any more: seconds since the epoch.
@@ -50,7 +53,12 @@ impl Tree {
     /// # Errors
     /// [`PublishError::NoTree`] when it is none, [`PublishError::Rights`] when others could replace its parts.
     pub fn open(path: &Path) -> Result<Self, PublishError> {
-        let root = std::fs::canonicalize(path).at("look at", path)?;
+        let root = match std::fs::canonicalize(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(PublishError::NoTree { path: path.to_owned(), reason: "it is not there".to_owned() });
+            }
+            other => other.at("look at", path)?,
+        };
         let tree = Self { root };
         if !tree.state().is_dir() || !tree.generations().is_dir() {
             let reason = format!("it has no {GENERATIONS} and {STATE}");
@@ -60,20 +68,41 @@ impl Tree {
         Ok(tree)
     }
 
+    /// Where the directory is, or will be once it is made. Makes nothing.
+    ///
+    /// # Errors
+    /// [`PublishError::NoTree`] within another tree, whose generations nobody writes to.
+    pub fn real_root(path: &Path) -> Result<PathBuf, PublishError> {
+        let root = match (std::fs::canonicalize(path), path.file_name()) {
+            (Err(error), Some(name)) if error.kind() == std::io::ErrorKind::NotFound => {
+                std::fs::canonicalize(parent_of(path)).at("look at", parent_of(path))?.join(name)
+            }
+            (other, _) => other.at("look at", path)?,
+        };
+        let is_tree = |at: &&Path| at.join(STATE).is_dir() && at.join(GENERATIONS).is_dir();
+        if let Some(tree) = root.ancestors().skip(1).find(is_tree) {
+            let reason = format!("it lies in the tree {}", tree.display());
+            return Err(PublishError::NoTree { path: path.to_owned(), reason });
+        }
+        Ok(root)
+    }
+
     /// The directory itself, made where it is missing: what a lock on the tree is taken on, before anything is looked at.
     ///
     /// # Errors
-    /// When it can't be made.
+    /// When it can't be made, and those of [`Self::real_root`].
     pub fn make_root(path: &Path) -> Result<PathBuf, PublishError> {
-        make(path)?;
-        Ok(std::fs::canonicalize(path).at("look at", path)?)
+        let root = Self::real_root(path)?;
+        make(&root)?;
+        Ok(root)
     }
 
     /// A tree, made where there is none yet. An empty directory can become one, and one whose other names are none of
     /// ours.
     ///
     /// # Errors
-    /// When `current` is there and is not a link of ours, and those of [`Self::open`].
+    /// When `current` is there and is not a link of ours, [`PublishError::Foreign`] when `generations` has something and
+    /// nothing says that it is ours, and those of [`Self::open`].
     pub(super) fn create(path: &Path) -> Result<Self, PublishError> {
         let tree = Self { root: Self::make_root(path)? };
         let current = tree.current_link();
@@ -84,7 +113,17 @@ impl Tree {
             let reason = format!("{} is there, and is no link to a generation: move it away", current.display());
             return Err(PublishError::NoTree { path: path.to_owned(), reason });
         }
-        for directory in [tree.generations(), tree.state(), tree.state().join(MANIFESTS)] {
+        check_rights_of(tree.root())?;
+        let generations = tree.generations();
+        if !tree.state().exists() && generations.is_dir() {
+            let mut inside = std::fs::read_dir(&generations).at("list", &generations)?;
+            if inside.next().is_some() {
+                let reason = format!("there is no {STATE} beside it");
+                return Err(PublishError::Foreign { path: generations, reason });
+            }
+        }
+        // What says that the tree is ours comes first: what an interruption leaves is known as ours.
+        for directory in [tree.state(), tree.manifests(), generations] {
             make(&directory)?;
         }
         tree.check_rights()?;
@@ -92,23 +131,9 @@ impl Tree {
     }
 
     fn check_rights(&self) -> Result<(), PublishError> {
-        let ours = rustix::process::geteuid().as_raw();
-        for path in [self.root.clone(), self.generations(), self.state(), self.state().join(MANIFESTS)] {
-            let metadata = std::fs::symlink_metadata(&path).at("look at", &path)?;
-            let (mode, owner) = (metadata.mode(), metadata.uid());
-            let refuse = |reason: String| Err(PublishError::Rights { path: path.clone(), reason });
-            if !metadata.is_dir() {
-                return refuse("is not a directory".to_owned());
-            }
-            if mode & WRITABLE_BY_OTHERS != 0 {
-                return refuse(format!("can be written by everybody (mode {:04o})", mode & 0o7777));
-            }
-            // A reader of somebody else's tree changes nothing.
-            if owner != 0 && owner != ours && ours == 0 {
-                return refuse(format!("belongs to user {owner}, who could replace it under root"));
-            }
-        }
-        Ok(())
+        [self.root.clone(), self.generations(), self.state(), self.manifests()]
+            .iter()
+            .try_for_each(|path| check_rights_of(path))
     }
 
     /// The real directory.
@@ -183,8 +208,25 @@ impl Tree {
     /// # Errors
     /// When they can't be listed.
     pub fn complete(&self) -> Result<Vec<Generation>, PublishError> {
-        let mut all = numbers_in(&self.generations(), of_name)?;
+        let mut all = self.named()?;
         all.retain(|generation| self.manifest_path(*generation).is_file());
+        Ok(all)
+    }
+
+    /// The generations that have their name and no manifest, the oldest first. No interruption leaves such a one: its
+    /// manifest was lost, or somebody else made it. Nothing of ours removes it.
+    ///
+    /// # Errors
+    /// When they can't be listed.
+    pub fn unknown(&self) -> Result<Vec<Generation>, PublishError> {
+        let mut all = self.named()?;
+        all.retain(|generation| !self.manifest_path(*generation).is_file());
+        Ok(all)
+    }
+
+    /// All that have their name, the oldest first.
+    pub(super) fn named(&self) -> Result<Vec<Generation>, PublishError> {
+        let mut all = numbers_in(&self.generations(), of_name)?;
         all.sort_unstable();
         Ok(all)
     }
@@ -209,21 +251,26 @@ impl Tree {
         Ok(manifest)
     }
 
-    /// All complete generations with what is known of them, the oldest first.
+    /// All generations with what is known of them, the oldest first.
     ///
     /// # Errors
-    /// When they can't be listed. A manifest that can't be read makes its generation one with nothing in it.
+    /// When they can't be listed. A manifest that is lost or can't be read is the generation's `problem`.
     pub fn status(&self) -> Result<Vec<GenerationStatus>, PublishError> {
         let current = self.current()?;
         let (ceased, leases) = (state::Ceased::read(self), lease::Leases::now());
         let mut all = Vec::new();
-        for generation in self.complete()? {
-            let manifest = self.manifest(generation).ok();
+        for generation in self.named()? {
+            let (manifest, problem) = match self.manifest(generation) {
+                Ok(manifest) => (Some(manifest), None),
+                Err(PublishError::Missing { .. }) => (None, Some("its manifest is not there".to_owned())),
+                Err(error) => (None, Some(error.to_string())),
+            };
             all.push(GenerationStatus {
                 generation,
                 current: current == Some(generation),
                 created: manifest.as_ref().map_or_else(String::new, |manifest| manifest.created.clone()),
                 totals: manifest.map_or_else(Totals::default, |manifest| manifest.totals()),
+                problem,
                 leases: leases.on(&self.directory(generation)),
                 ceased: if current == Some(generation) { None } else { ceased.since(self, generation) },
             });
@@ -254,6 +301,24 @@ pub(super) fn numbers_in(
         found.extend(number(&entry.at("list", directory)?.file_name()));
     }
     Ok(found)
+}
+
+fn check_rights_of(path: &Path) -> Result<(), PublishError> {
+    let ours = rustix::process::geteuid().as_raw();
+    let metadata = std::fs::symlink_metadata(path).at("look at", path)?;
+    let (mode, owner) = (metadata.mode(), metadata.uid());
+    let refuse = |reason: String| Err(PublishError::Rights { path: path.to_owned(), reason });
+    if !metadata.is_dir() {
+        return refuse("is not a directory".to_owned());
+    }
+    if mode & WRITABLE_BY_OTHERS != 0 {
+        return refuse(format!("can be written by everybody (mode {:04o})", mode & 0o7777));
+    }
+    // A reader of somebody else's tree changes nothing.
+    if owner != 0 && owner != ours && ours == 0 {
+        return refuse(format!("belongs to user {owner}, who could replace it under root"));
+    }
+    Ok(())
 }
 
 /// One directory, durably; one that exists is left as it is.

@@ -139,10 +139,11 @@ fn local(
     wait: Wait,
 ) -> Result<Option<Generation>, OperationError> {
     let what = format!("mirror {} to {}", tree.root().display(), path.display());
-    let root = Tree::make_root(path).during(what.as_str())?;
+    let root = Tree::real_root(path).during(what.as_str())?;
     if root.starts_with(tree.root()) || tree.root().starts_with(&root) {
         return Err(refused(&what, "one of them lies in the other", FailureKind::Usage));
     }
+    Tree::make_root(&root).during(what.as_str())?;
     let lock = locked(context, "mirror", &root, wait)?;
     let writer = Writer::create(&root, &lock, &holder("mirror", &root)?).during(what.as_str())?;
     let mut staging = match writer.offered(&manifest, transport.allow_older, watch(context)).during(what.as_str())? {

@@ -15,7 +15,7 @@ use super::common::{begin, refused};
 use super::error::{During, OperationError};
 use crate::failure::FailureKind;
 use crate::lock::{Holder, LockKey, OperationLock, Wait};
-use crate::publish::{PublishError, Watch, Writer};
+use crate::publish::{PublishError, Tree, Watch, Writer};
 use crate::quiesce::Context;
 
 /// Takes the lock of a tree that is there.
@@ -40,8 +40,10 @@ fn as_writer<T>(
     wait: Wait,
     story: impl FnOnce(&Writer<'_>) -> Result<T, OperationError>,
 ) -> Result<T, OperationError> {
-    let lock = locked(context, operation, tree, wait)?;
     let what = format!("{operation} {}", tree.display());
+    // A lock is only taken on what is a tree.
+    Tree::open(tree).during(what.as_str())?;
+    let lock = locked(context, operation, tree, wait)?;
     let writer = Writer::open(tree, &lock, &holder(operation, tree)?).during(what)?;
     story(&writer)
 }

@@ -99,11 +99,13 @@ pub struct UpdateReport {
 /// Whatever fails before the switch leaves what is served as it is; the journal says where it stopped.
 pub fn update(context: &Context, request: &UpdateRequest<'_>) -> Result<UpdateReport, OperationError> {
     let what = format!("publish in {}", request.tree.display());
-    let root = Tree::make_root(&request.tree).during(what.as_str())?;
+    let root = Tree::real_root(&request.tree).during(what.as_str())?;
     let source = match &request.from {
         UpdateFrom::Directory { path, .. } => Some(refuse_overlap(&root, path).during(what.as_str())?),
         UpdateFrom::Command { .. } => None,
     };
+    // What is refused has changed nothing.
+    Tree::make_root(&root).during(what.as_str())?;
     let lock = locked(context, "publish", &root, request.wait)?;
     let began = Instant::now();
     let writer = Writer::create(&root, &lock, &holder("publish", &root)?).during(what.as_str())?;
@@ -129,6 +131,8 @@ pub fn update(context: &Context, request: &UpdateRequest<'_>) -> Result<UpdateRe
 pub fn preview(context: &Context, tree: &Path, source: &Path) -> Result<Built, OperationError> {
     let what = format!("publish in {}", tree.display());
     let watch = watch(context);
+    let root = Tree::real_root(tree).during(what.as_str())?;
+    let source = &refuse_overlap(&root, source).during(what.as_str())?;
     if !tree.join("generations").exists() {
         return Tree::would_build_first(source, watch).during(what);
     }
