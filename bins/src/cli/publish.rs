@@ -191,10 +191,11 @@ pub struct UpdateArgs {
 pub struct Words(pub Vec<OsString>);
 
 fn words(text: &str) -> Result<Words, String> {
-    let words = shlex::split(text).filter(|words| !words.is_empty());
-    words
-        .map(|words| Words(words.into_iter().map(Into::into).collect()))
-        .ok_or_else(|| "its quotes do not match".to_owned())
+    let words = shlex::split(text).ok_or_else(|| "its quotes do not match".to_owned())?;
+    if words.is_empty() {
+        return Err("it has no word".to_owned());
+    }
+    Ok(Words(words.into_iter().map(Into::into).collect()))
 }
 
 /// What a command finds in the new generation.

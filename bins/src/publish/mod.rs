@@ -8,6 +8,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command as Program, ExitCode};
 use std::time::Duration;
 
+use svckit::FailureKind;
 use svckit::lock::Wait;
 use svckit::operation::publish::{self, SwitchTo};
 use svckit::publish::{Keep, Lease, Tree};
@@ -78,8 +79,10 @@ fn gc(app: &App, args: &GcArgs) -> Result<Outcome, ToolError> {
 
 fn status(app: &App, args: &StatusArgs) -> Result<Outcome, ToolError> {
     let report = publish::status(&absolute(&args.tree)?)?;
-    app.output.result(Outcome::Done, &report, || render::status(&report))?;
-    Ok(Outcome::Done)
+    let is_known = report.generations.iter().all(|one| one.problem.is_none());
+    let outcome = if is_known { Outcome::Done } else { Outcome::Failed(FailureKind::Unverified) };
+    app.output.result(outcome, &report, || render::status(&report))?;
+    Ok(outcome)
 }
 
 /// Becomes the command, in the generation's directory, with the lease among its descriptors.

@@ -77,10 +77,14 @@ fn collected_text(text: &mut String, collected: &Collected, done: bool) {
     let none = collected.removed.is_empty();
     let _infallible =
         writeln!(text, "  {removed}: {}", if none { "none".to_owned() } else { list(&collected.removed) });
-    for why in [Kept::Leased, Kept::Grace] {
+    for why in [Kept::Leased, Kept::Grace, Kept::Unknown] {
         let kept: Vec<Generation> =
             collected.kept.iter().filter(|(_, kept)| *kept == why).map(|(generation, _)| *generation).collect();
-        let because = if why == Kept::Leased { "it is read" } else { "it was served not long ago" };
+        let because = match why {
+            Kept::Leased => "it is read",
+            Kept::Unknown => "it has no manifest (remove it by hand)",
+            _ => "it was served not long ago",
+        };
         if !kept.is_empty() {
             let _infallible = writeln!(text, "  kept, since {because}: {}", list(&kept));
         }
@@ -103,6 +107,12 @@ pub(super) fn status(report: &StatusReport) -> String {
             ]);
         }
         text.push_str(&render::table(&rows));
+        for one in &report.generations {
+            if let Some(problem) = &one.problem {
+                let _infallible =
+                    writeln!(text, "NOT KNOWN what {} has: {}", one.generation, render::one_line(problem));
+            }
+        }
     }
     if let Some(update) = &report.update {
         let last = update.steps.last();

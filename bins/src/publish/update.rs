@@ -33,8 +33,8 @@ pub(super) fn update(app: &App, args: &UpdateArgs) -> Result<Outcome, ToolError>
         };
         let pattern = |why| ToolError::usage(format!("a pattern can't be meant: {why}"), "write it as '**/by-hash/**'");
         let to_stderr = |command: &mut std::process::Command| {
-            // Standard output is for our result.
-            match rustix::io::dup(std::io::stderr()) {
+            // Standard output is for our result. No other copy of it stays with what a command leaves behind.
+            match rustix::io::fcntl_dupfd_cloexec(std::io::stderr(), 3) {
                 Ok(copy) => drop(command.stdout(Stdio::from(copy))),
                 Err(_) => drop(command.stdout(Stdio::null())),
             }
