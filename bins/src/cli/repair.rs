@@ -54,7 +54,7 @@ pub enum Command {
     Repair(Box<RepairArgs>),
     /// Put a preserved original back, byte for byte
     #[command(after_help = "Examples:\n  svc-repair undo /var/lib/notes/notes.db --unit notes.service\n  \
-        svc-repair undo ./copy.db --no-service --set 20261121T103000Z-0a1b2c3d")]
+        svc-repair undo ./copy.db --no-service --set 20261121T103000Z-0a1b2c")]
     Undo(Box<UndoArgs>),
     /// List preserved originals; nothing removes them but you
     #[command(after_help = "Example:\n  svc-repair list /var/lib/notes")]
@@ -165,7 +165,8 @@ pub enum StrategyArg {
 pub struct UndoArgs {
     /// The database
     pub path: PathBuf,
-    /// Which preserved original, as `list` names it [default: the latest that was made before a repair]
+    /// Which preserved original, as `list` names it [default: that of the latest repair which
+    /// replaced anything]
     #[arg(long, value_name = "ID")]
     pub set: Option<BackupId>,
     #[command(flatten)]

@@ -7,7 +7,7 @@ use svckit::FailureKind;
 use svckit::database::sqlite::repair::{Accounting, Step};
 use svckit::discover::Target;
 use svckit::operation::{
-    self, ListedSet, ReferenceRequest, RepairOutcome, RepairReport, RepairRequest, ServiceOptions, UndoReport,
+    self, Listing, ReferenceRequest, RepairOutcome, RepairReport, RepairRequest, ServiceOptions, UndoReport,
     UndoRequest,
 };
 use svckit::quiesce::Context;
@@ -107,14 +107,18 @@ pub(super) fn undo(app: &App, args: &UndoArgs) -> Result<Outcome, ToolError> {
 
 pub(super) fn list(app: &App, args: &ListArgs) -> Result<Outcome, ToolError> {
     let path = service::absolute(args.path.as_deref().unwrap_or(Path::new(".")))?;
-    let sets = operation::preserved(&path)?;
+    let listing = operation::preserved(&path)?;
+    for damaged in &listing.unreadable {
+        let (directory, reason) = (render::path(damaged.directory.as_ref()), render::one_line(&damaged.reason));
+        tracing::warn!("what is preserved in {directory} can't be used: {reason}");
+    }
     if app.output.is_json() {
-        for set in &sets {
+        for set in &listing.sets {
             app.output.result(Outcome::Done, set, String::new)?;
         }
         return Ok(Outcome::Done);
     }
-    app.output.text(&list_text(&sets))?;
+    app.output.text(&list_text(&listing))?;
     Ok(Outcome::Done)
 }
 
@@ -252,7 +256,11 @@ fn undo_text(report: &UndoReport) -> String {
     text
 }
 
-fn list_text(sets: &[ListedSet]) -> String {
+fn list_text(listing: &Listing) -> String {
+    let sets = &listing.sets;
+    if sets.is_empty() && !listing.unreadable.is_empty() {
+        return "nothing that is preserved here can be used\n".to_owned();
+    }
     if sets.is_empty() {
         return "nothing is preserved here\n".to_owned();
     }

@@ -4,8 +4,12 @@
 //! |---|---|---|
 //! | anything before the first move | what was there | that failure |
 //! | a move | what was there: the moves are taken back | that failure |
+//! | somebody opened what is moved aside | what was there: the moves are taken back, where nobody uses the new one | that failure |
 //! | a move, and taking it back | a mixture, that nobody may start; the journal keeps the intent | not back: resume ends it |
 //! | the journal, after the last move | the new databases | done, with a notice |
+//!
+//! From the last look at who has them open to the end of the moves SQLite's own locks are held on them, exclusively:
+//! whoever opens one then can't read or write it, and finds the new one or, where it is taken back, the old one.
 
 use std::path::{Path, PathBuf};
 
@@ -16,13 +20,13 @@ use super::request::{Resumed, ServiceOptions};
 use super::resume::resumed;
 use super::staging;
 use crate::controller::{ServiceController, ServiceSpec};
-use crate::database::sqlite::replace;
+use crate::database::sqlite::{Untouched, replace};
 use crate::failure::FailureKind;
 use crate::journal::{Entry, JOURNAL_VERSION, Journal, JournalError, OpenEntry, Replacement};
 use crate::lock::OperationLock;
 use crate::name::BackupId;
 use crate::quiesce::{Context, NotBack, Quiesced, quiesce};
-use crate::sqlite_locks::{self, WriteState};
+use crate::sqlite_locks::{self, Access, DB_ALL, LockFile, LockMode, LocksError, SHM_ALL, WriteState, side_file};
 use crate::world::{ProcessId, clock};
 
 /// Who does it, on what.
@@ -39,10 +43,18 @@ pub(super) struct Held<'a> {
     pub(super) what: &'a str,
 }
 
+/// What is ready to be put in place.
+#[derive(Debug, Default)]
+pub(super) struct Prepared {
+    pub(super) replacements: Vec<Replacement>,
+    /// What has to be as it was until then.
+    pub(super) untouched: Vec<Untouched>,
+}
+
 /// What is done while nobody can have the databases open.
 pub(super) trait Change {
     /// Makes everything ready, and changes nothing of what is there. With no replacement all stays as it is.
-    fn prepare(&mut self) -> Result<Vec<Replacement>, OperationError>;
+    fn prepare(&mut self) -> Result<Prepared, OperationError>;
 
     /// All of them are in place, and the service is not started yet. The answer is for people: what was done, where the
     /// service does not come back.
@@ -50,9 +62,10 @@ pub(super) trait Change {
 }
 
 /// One database, or nothing.
-impl<F: FnMut() -> Result<Option<Replacement>, OperationError>> Change for F {
-    fn prepare(&mut self) -> Result<Vec<Replacement>, OperationError> {
-        Ok(self()?.into_iter().collect())
+impl<F: FnMut() -> Result<Option<(Replacement, Untouched)>, OperationError>> Change for F {
+    fn prepare(&mut self) -> Result<Prepared, OperationError> {
+        let (replacements, untouched) = self()?.into_iter().unzip();
+        Ok(Prepared { replacements, untouched })
     }
 
     fn placed(&mut self, replacements: &[Replacement]) -> String {
@@ -109,16 +122,15 @@ impl Held<'_> {
         let mut quiesced = quiesce(self.lock, self.context, service, &plan).during(self.what)?;
         let mut changed = Changed::default();
         // The hold binds the service; somebody else may come all the same.
-        let prepared = match self.nobody_has_them_open().and_then(|()| change.prepare()) {
-            Ok(prepared) => prepared,
+        let (prepared, untouched) = match self.nobody_has_them_open().and_then(|()| change.prepare()) {
+            Ok(prepared) => (prepared.replacements, prepared.untouched),
             Err(error) => return Err(give_up(quiesced, staging, error)),
         };
         let mut done = format!("{}: nothing was replaced", self.what);
         if !prepared.is_empty() {
             let recorded = quiesced.record_replacements(prepared.clone()).during(self.what);
-            // It took its time.
-            let end = match recorded.and_then(|()| self.nobody_has_them_open()) {
-                Ok(()) => self.move_all(&prepared),
+            let end = match recorded {
+                Ok(()) => self.switch(&prepared, &untouched),
                 Err(error) => End::TakenBack(error),
             };
             match end {
@@ -158,13 +170,12 @@ impl Held<'_> {
     fn alone(&self, change: &mut dyn Change) -> Result<Changed, OperationError> {
         let mut changed = Changed::default();
         self.nobody_has_them_open()?;
-        let prepared = change.prepare()?;
+        let Prepared { replacements: prepared, untouched } = change.prepare()?;
         if prepared.is_empty() {
             return Ok(changed);
         }
-        let begun = self.nobody_has_them_open().and_then(|()| self.announce(&prepared));
-        let entry = begun.inspect_err(|_| remove_kept(&prepared))?;
-        match self.move_all(&prepared) {
+        let entry = self.announce(&prepared).inspect_err(|_| remove_kept(&prepared))?;
+        match self.switch(&prepared, &untouched) {
             End::Done => {
                 if let Err(error) = entry.remove() {
                     changed.notices.push(left_in_journal(&error));
@@ -207,6 +218,56 @@ impl Held<'_> {
         Journal::at(self.context.dirs.journal()).create(entry).during(self.what)
     }
 
+    /// The last look, and the moves, under SQLite's own locks. The journal has the intent already: its writes take their
+    /// time, and nothing that takes time may lie between the look and the moves.
+    fn switch(&self, prepared: &[Replacement], untouched: &[Untouched]) -> End {
+        let locked = self.lock_alone(prepared).and_then(|locks| {
+            // Only openers: the locks of all others are excluded by ours, which would be found.
+            self.existing().try_for_each(|database| self.nobody_opened(database, database))?;
+            untouched.iter().try_for_each(|files| files.verify().during(self.what))?;
+            Ok(locks)
+        });
+        let _locks = match locked {
+            Ok(locks) => locks,
+            Err(error) => return End::TakenBack(error),
+        };
+        let end = self.move_all(prepared);
+        if !matches!(end, End::Done) {
+            return end;
+        }
+        let aside = |replacement: &Replacement| {
+            let target = &replacement.target.0;
+            self.nobody_opened(&replacement.kept.0.join(target.file_name().unwrap_or_default()), target)
+        };
+        match prepared.iter().try_for_each(aside) {
+            Ok(()) => End::Done,
+            // Where somebody uses the new one already, that one stays: what differs from what was preserved is told.
+            Err(_) if prepared.iter().any(is_used) => End::Done,
+            Err(error) if taken_back(prepared) => End::TakenBack(error),
+            Err(error) => End::Interrupted(error),
+        }
+    }
+
+    /// As a connection that writes: nobody else has a lock, and nobody gets one.
+    fn lock_alone(&self, prepared: &[Replacement]) -> Result<Vec<LockFile>, OperationError> {
+        let mut locks = Vec::new();
+        for target in prepared.iter().map(|replacement| &replacement.target.0) {
+            for (path, range) in [(target.clone(), DB_ALL), (side_file(target, "-shm"), SHM_ALL)] {
+                let file = match LockFile::open(&path, Access::Lock) {
+                    // Who may not write it can't lock it; then the looks before and after have to do.
+                    Err(LocksError::Disk(error)) if is_not_lockable(&error.source) => continue,
+                    other => other.during(self.what)?,
+                };
+                if !file.try_lock(LockMode::Write, range).during(self.what)? {
+                    let pid = file.foreign(LockMode::Write, range).during(self.what)?.and_then(|foreign| foreign.pid);
+                    return Err(self.in_use(locked_by(target, pid)));
+                }
+                locks.push(file);
+            }
+        }
+        Ok(locks)
+    }
+
     /// All of them, or none where that is possible.
     fn move_all(&self, prepared: &[Replacement]) -> End {
         for replacement in prepared {
@@ -223,36 +284,69 @@ impl Held<'_> {
         End::Done
     }
 
+    fn existing(&self) -> impl Iterator<Item = &PathBuf> {
+        self.databases.iter().filter(|database| database.exists())
+    }
+
     fn nobody_has_them_open(&self) -> Result<(), OperationError> {
-        self.databases.iter().filter(|database| database.exists()).try_for_each(|database| self.nobody_has(database))
+        self.existing().try_for_each(|database| self.nobody_has(database))
     }
 
     fn nobody_has(&self, database: &Path) -> Result<(), OperationError> {
-        let unseen =
-            |e: String| refused(self.what, format!("can't see who has it open: {e}"), FailureKind::WriteInFlight);
-        let openers = sqlite_locks::openers(database).map_err(|e| unseen(e.to_string()))?;
-        let shown = database.display();
-        let reason = match (openers.first(), sqlite_locks::probe(database)) {
-            (Some(opener), _) => format!("process {} has {shown} open", opener.process.pid),
-            // A process that we may not look into, or in another container.
-            (None, Ok(WriteState::Writing { pid, .. })) => {
-                format!("{shown} is locked by {}", pid.map_or("somebody".to_owned(), |pid| format!("process {pid}")))
-            }
-            (None, Ok(WriteState::Unknown { reason })) => reason,
-            (None, Ok(WriteState::Idle)) => return Ok(()),
-            (None, Err(error)) => return Err(unseen(error.to_string())),
-        };
+        self.nobody_opened(database, database)?;
+        // A process that we may not look into, or in another container: it has a lock, be it that of a reader.
+        let foreign = sqlite_locks::locked_by(database).map_err(|error| self.unseen(&error.to_string()))?;
+        if let Some(foreign) = foreign {
+            return Err(self.in_use(locked_by(database, foreign.pid)));
+        }
+        match sqlite_locks::probe(database).map_err(|error| self.unseen(&error.to_string()))? {
+            WriteState::Writing { pid, .. } => Err(self.in_use(locked_by(database, pid))),
+            WriteState::Unknown { reason } => Err(self.in_use(reason)),
+            WriteState::Idle => Ok(()),
+        }
+    }
+
+    /// `shown`: its name for people.
+    fn nobody_opened(&self, database: &Path, shown: &Path) -> Result<(), OperationError> {
+        let openers = sqlite_locks::openers(database).map_err(|error| self.unseen(&error.to_string()))?;
+        match openers.first() {
+            Some(opener) => Err(self.in_use(format!("process {} has {} open", opener.process.pid, shown.display()))),
+            None => Ok(()),
+        }
+    }
+
+    fn unseen(&self, error: &str) -> OperationError {
+        refused(self.what, format!("can't see who has it open: {error}"), FailureKind::WriteInFlight)
+    }
+
+    fn in_use(&self, reason: String) -> OperationError {
         let hint = match self.service {
             Some(service) => format!("it is not of {}: end it, then try again", service.label()),
             None => "name its service (--unit, --pid-file), so that it is stopped and can't start meanwhile".to_owned(),
         };
-        Err(OperationError::Refused {
+        OperationError::Refused {
             what: self.what.to_owned(),
             reason,
             kind: FailureKind::WriteInFlight,
             hint: Some(hint),
-        })
+        }
     }
+}
+
+fn locked_by(database: &Path, pid: Option<i32>) -> String {
+    let who = pid.map_or("somebody".to_owned(), |pid| format!("process {pid}"));
+    format!("{} is locked by {who}", database.display())
+}
+
+fn is_not_lockable(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{NotFound, PermissionDenied, ReadOnlyFilesystem};
+    matches!(error.kind(), NotFound | PermissionDenied | ReadOnlyFilesystem)
+}
+
+/// Without a service there is no hold: somebody may have begun to use the new one.
+fn is_used(replacement: &Replacement) -> bool {
+    replace::is_in_place(replacement)
+        && sqlite_locks::openers(&replacement.target.0).map_or(true, |openers| !openers.is_empty())
 }
 
 /// Nothing was replaced: the service comes back on what it had.
@@ -269,9 +363,7 @@ fn give_up(quiesced: Quiesced<'_>, staging: &mut Option<OpenEntry>, error: Opera
 /// Takes back what has begun, the last first, and says whether all of it is as it was.
 fn taken_back(prepared: &[Replacement]) -> bool {
     for replacement in prepared.iter().rev() {
-        // Without a service there is no hold: somebody may have begun to use the new one.
-        let is_used = || sqlite_locks::openers(&replacement.target.0).map_or(true, |openers| !openers.is_empty());
-        if replace::is_in_place(replacement) && is_used() {
+        if is_used(replacement) {
             return false;
         }
         if let Err(error) = replace::roll_back(replacement) {

@@ -14,6 +14,7 @@ mod held;
 mod lifecycle;
 mod load;
 mod maintain;
+mod preserved;
 mod prove;
 pub mod publish;
 mod reference;
@@ -37,10 +38,13 @@ pub use group::{GroupMember, GroupReport, GroupRequest, GroupedMember, MemberDat
 pub use lifecycle::{audit, restart, start, status, stop, wait};
 pub use load::{LoadReport, LoadRequest, load};
 pub use maintain::lock_for_maintenance;
+pub use preserved::preserved;
 pub use prove::RestoreTest;
 pub use reference::{BackupOfIt, ReferenceRequest};
 pub use repair::repair;
-pub use repair_report::{ListedSet, RepairOutcome, RepairReport, RepairRequest, UndoReport, UndoRequest};
+pub use repair_report::{
+    ListedSet, Listing, Placed, RepairOutcome, RepairReport, RepairRequest, UndoReport, UndoRequest, UnreadableSet,
+};
 pub use request::{
     BackupMode, BackupReport, BackupRequest, Includes, RestoreReport, RestoreRequest, ResumeReport, Resumed,
     ServiceOptions, ServiceReport,
@@ -53,4 +57,4 @@ pub use run::{
 };
 pub use server::ServerPlace;
 pub use store::{Expired, ListedBackup, VerifiedBackup, expire, list, verify};
-pub use undo::{preserved, undo};
+pub use undo::undo;

@@ -8,8 +8,9 @@ use super::check::{copy_of, need_space};
 use super::common::{begin, lock_keys, real_path, refused};
 use super::error::{During, OperationError};
 use super::held::{Held, clear};
+use super::preserved::{ASIDE, REPORT, finish, refuse_names, settled};
 use super::reference::{self, Backups};
-use super::repair_report::{RepairOutcome, RepairReport, RepairRequest};
+use super::repair_report::{Placed, RepairOutcome, RepairReport, RepairRequest};
 use super::staging;
 use crate::controller::ServiceController;
 use crate::database::sqlite::pages::{self, CheckOptions, Consistency, FindingKind, Loss};
@@ -19,11 +20,9 @@ use crate::failure::{Failure, FailureKind};
 use crate::name::BackupId;
 use crate::quiesce::Context;
 use crate::sqlite_locks;
-use crate::world::disk::{AtPath, write_durably};
+use crate::world::disk::{AtPath, remove_durably, write_durably};
 use crate::world::raw_path::RawPath;
 
-/// What a repair leaves beside the preserved original.
-pub(super) const REPORT: &str = "report.json";
 const LOST_AND_FOUND: &str = "lost_and_found.db";
 /// Copies of the database that there are at the same time, the preserved one included.
 const COPIES_MAX: u64 = 4;
@@ -66,6 +65,12 @@ pub fn repair(
     let directory = staging::directory_for(&database, &BackupId::fresh());
     staging::sweep(&database);
     let bytes = sqlite::bytes_of(&database).during(what.as_str())?;
+    refuse_names(&database, &what)?;
+    // Before the service is stopped, as all that may take its time.
+    let (sets, _) = sqlite::preserved_of(&database).during(what.as_str())?;
+    if !request.dry_run {
+        finish(&database, &sets, &context.cancel, context.observer.as_ref());
+    }
     let backups = match &request.reference {
         Some(reference) => Some(Backups::find(reference, &database, &what)?),
         None => None,
@@ -77,7 +82,8 @@ pub fn repair(
     let directories = [directory.clone()];
     let mut staging = Some(staging::announce_for("repair", context, &lock, &directories, &what)?);
     let made = DirBuilder::new().mode(0o700).create(&directory).at("create the directory", &directory);
-    let mut job = Job { context, request, database: &database, directory: &directory, reference: None, what: &what };
+    let mut job =
+        Job { context, request, database: &database, directory: &directory, sets: &sets, reference: None, what: &what };
     let done = made.during(what.as_str()).and_then(|()| {
         let found = job.look()?;
         if found.whole {
@@ -145,6 +151,8 @@ struct Job<'a> {
     request: &'a RepairRequest,
     database: &'a Path,
     directory: &'a Path,
+    /// What is preserved of it already.
+    sets: &'a [Preserved],
     reference: Option<PathBuf>,
     what: &'a str,
 }
@@ -225,7 +233,7 @@ impl Job<'_> {
         let mut aside = None;
         let changed = held.change(staging, &mut || {
             let untouched = Untouched::now(self.database).during(self.what)?;
-            let set = sqlite::preserve(self.database, "repair", self.directory, cancel, observer);
+            let set = sqlite::preserve(self.database, "repair", self.sets, self.directory, cancel, observer);
             // A copy of what somebody changes is none; that is the reason to tell then.
             let set = set.map_err(|error| untouched.verify().err().unwrap_or(error)).during(self.what)?;
             let set = preserved.insert(set);
@@ -248,16 +256,25 @@ impl Job<'_> {
                 report.outcome = RepairOutcome::PartialNotReplaced;
                 return Ok(None);
             }
-            untouched.verify().during(self.what)?;
-            let kept = set.directory.join(format!("replaced-{}", BackupId::fresh()));
+            let kept = set.directory.join(format!("{ASIDE}{}", BackupId::fresh()));
             aside = Some(kept.clone());
             let replacement = replace::prepare(self.database, &repaired.file, &kept).during(self.what)?;
             report.outcome = if complete { RepairOutcome::Complete } else { RepairOutcome::PartialReplaced };
-            Ok(Some(replacement))
+            report.placed = Some(Placed::of(&replacement, set).during(self.what)?);
+            // Before the switch: whoever is killed after it could not account for it any more.
+            self.keep_report(set, report)?;
+            Ok(Some((replacement, untouched)))
         });
         let changed = match (changed, &preserved) {
             (Ok(changed), _) => changed,
             (Err(error), Some(set)) => {
+                // What is announced there did not come to pass, unless a resume still brings it about.
+                if report.placed.is_some()
+                    && !matches!(error, OperationError::NotBack { .. })
+                    && let Err(error) = remove_durably(&set.directory.join(REPORT))
+                {
+                    tracing::warn!(%error, "a report of what did not come to pass stays");
+                }
                 self.context.observer.notice(&format!("the original is preserved in {}", set.directory.display()));
                 return Err(error);
             }
@@ -266,10 +283,8 @@ impl Job<'_> {
         (report.downtime_ms, report.service) = (changed.milliseconds, changed.service);
         report.notices.extend(changed.notices);
         if let Some(set) = &preserved {
-            if let Some(aside) = &aside
-                && let Err(error) = set.take_in(aside, cancel, observer)
-            {
-                report.notices.push(format!("what was replaced is also in {}: {error}", aside.display()));
+            if let Some(aside) = &aside {
+                report.notices.extend(settled(set, aside, cancel, observer));
             }
             // It is done, and told here: without the file beside the original, nothing else is different.
             if let Err(error) = self.keep_report(set, report) {

@@ -9,6 +9,7 @@ use super::reference::{BackupOfIt, ReferenceRequest};
 use super::request::{Resumed, ServiceOptions};
 use crate::database::sqlite::repair::{Accounting, Repaired, Step};
 use crate::name::BackupId;
+use crate::world::disk::FileId;
 use crate::world::raw_path::RawPath;
 
 /// A repair.
@@ -83,10 +84,26 @@ pub struct RepairReport {
     pub downtime_ms: Option<f64>,
     /// Whether the service is back, where it was stopped.
     pub service: Option<Resumed>,
+    /// What was put in place, where anything was.
+    pub placed: Option<Placed>,
     /// The plan, a line each.
     pub plan: Vec<String>,
     /// What the person should know beside.
     pub notices: Vec<String>,
+}
+
+/// What a repair put in the place of the original: by it an undo knows which repair was the latest to replace anything,
+/// and whether the database was written since.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Placed {
+    /// That of the preserved original, at that time.
+    pub sequence: u64,
+    /// Length of the database, without a log.
+    pub bytes: u64,
+    /// When it was written last: seconds, and nanoseconds of them.
+    pub modified: (i64, i64),
+    /// Which file it replaced. While that is still in place, nothing was replaced after all.
+    pub instead_of: Option<FileId>,
 }
 
 impl RepairReport {
@@ -102,6 +119,7 @@ impl RepairReport {
             set_aside: None,
             downtime_ms: None,
             service: None,
+            placed: None,
             plan,
             notices: Vec::new(),
         }
@@ -118,7 +136,7 @@ impl RepairReport {
 pub struct UndoRequest {
     /// The database.
     pub database: PathBuf,
-    /// Which preserved set; `None`: the latest that was made before a repair.
+    /// Which preserved set; `None`: that of the latest repair which replaced anything.
     pub set: Option<BackupId>,
     /// How its service is treated.
     pub service: ServiceOptions,
@@ -164,4 +182,22 @@ pub struct ListedSet {
     pub bytes: u64,
     /// What came of the repair, where that is known.
     pub outcome: Option<RepairOutcome>,
+}
+
+/// What is preserved in a place.
+#[derive(Debug, Clone)]
+pub struct Listing {
+    /// The sets, by database, the oldest of each first.
+    pub sets: Vec<ListedSet>,
+    /// What has the name of a set and can't be used.
+    pub unreadable: Vec<UnreadableSet>,
+}
+
+/// A set that can't be used.
+#[derive(Debug, Clone, Serialize)]
+pub struct UnreadableSet {
+    /// Where it is.
+    pub directory: RawPath,
+    /// What is wrong with it.
+    pub reason: String,
 }

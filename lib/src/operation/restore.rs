@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use self::destination::{Destination, Item};
 use super::common::{begin, lock_keys};
 use super::error::{During, OperationError};
-use super::held::{Change, Held, clear, remove_kept};
+use super::held::{Change, Held, Prepared, clear, remove_kept};
 use super::prove::is_dump;
 use super::request::{RestoreReport, RestoreRequest};
 use super::staging;
@@ -179,7 +179,7 @@ struct Placing<'a> {
 }
 
 impl Change for Placing<'_> {
-    fn prepare(&mut self) -> Result<Vec<Replacement>, OperationError> {
+    fn prepare(&mut self) -> Result<Prepared, OperationError> {
         let mut prepared = Vec::new();
         for item in &self.destination.items {
             let kept = kept_dir(item, &self.report.backup);
@@ -192,7 +192,7 @@ impl Change for Placing<'_> {
                 }
             }
         }
-        Ok(prepared)
+        Ok(Prepared { replacements: prepared, untouched: Vec::new() })
     }
 
     fn placed(&mut self, prepared: &[Replacement]) -> String {

@@ -2,14 +2,14 @@
 
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::check::need_space;
 use super::common::{begin, lock_keys, real_path, refused};
 use super::error::{During, OperationError};
 use super::held::{Held, clear};
-use super::repair::REPORT;
-use super::repair_report::{ListedSet, RepairOutcome, UndoReport, UndoRequest};
+use super::preserved::{ASIDE, Chosen, choose, finish, refuse_names, settled};
+use super::repair_report::{UndoReport, UndoRequest};
 use super::staging;
 use crate::controller::ServiceController;
 use crate::database::sqlite::{self, Preserved, Untouched, replace};
@@ -34,7 +34,9 @@ pub fn undo(
     let label = service.map_or_else(|| database.display().to_string(), |service| service.label());
     let lock = begin(context, "undo", &label, &keys, request.service.wait)?;
     let (cancel, observer) = (&context.cancel, context.observer.as_ref());
-    let set = choose(&database, request.set.as_ref(), &what)?;
+    refuse_names(&database, &what)?;
+    let (sets, unreadable) = sqlite::preserved_of(&database).during(what.as_str())?;
+    let Chosen { set, notices } = choose(&database, &sets, &unreadable, request.set.as_ref(), &what)?;
     let mut report = UndoReport {
         database: RawPath(database.clone()),
         set: set.manifest.id.clone(),
@@ -43,7 +45,7 @@ pub fn undo(
         downtime_ms: None,
         service: None,
         plan: plan(service, &database, &set),
-        notices: Vec::new(),
+        notices,
     };
     if request.dry_run {
         set.verify(cancel, observer).during(what.as_str())?;
@@ -51,6 +53,7 @@ pub fn undo(
     }
     let directory = staging::directory_for(&database, &BackupId::fresh());
     staging::sweep(&database);
+    finish(&database, &sets, cancel, observer);
     let bytes: u64 = set.manifest.files.iter().map(|file| file.bytes).sum();
     let now = std::fs::metadata(&database).map_or(0, |metadata| metadata.len());
     need_space(parent_of(&database), bytes + now, &what)?;
@@ -65,7 +68,7 @@ pub fn undo(
         what: &what,
     };
     let made = DirBuilder::new().mode(0o700).create(&directory).at("create the directory", &directory);
-    let mut replaced: Option<(Preserved, std::path::PathBuf)> = None;
+    let mut replaced: Option<(Option<Preserved>, PathBuf)> = None;
     let changed = made.during(what.as_str()).and_then(|()| {
         // While the service still runs.
         let copies = set.copy_to(&directory, cancel, observer).during(what.as_str())?;
@@ -74,41 +77,43 @@ pub fn undo(
         };
         held.change(&mut staging, &mut || {
             let untouched = Untouched::now(&database).during(what.as_str())?;
-            let before = sqlite::preserve(&database, "undo", &directory, cancel, observer);
-            let before = before.map_err(|error| untouched.verify().err().unwrap_or(error)).during(what.as_str())?;
-            report.preserved = Some(RawPath(before.directory.clone()));
-            untouched.verify().during(what.as_str())?;
-            let kept = before.directory.join(format!("replaced-{}", BackupId::fresh()));
+            // Where the database is gone, what lies beside it is none of its own any more: it is kept, if there is any.
+            let before = match database.symlink_metadata() {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+                _ => {
+                    let before = sqlite::preserve(&database, "undo", &sets, &directory, cancel, observer);
+                    let before = before.map_err(|error| untouched.verify().err().unwrap_or(error));
+                    Some(before.during(what.as_str())?)
+                }
+            };
+            report.preserved = before.as_ref().map(|before| RawPath(before.directory.clone()));
+            let kept = match &before {
+                Some(before) => before.directory.join(format!("{ASIDE}{}", BackupId::fresh())),
+                None => kept_beside(&database),
+            };
             let replacement = replace::prepare_with(&database, staged, beside, &kept).during(what.as_str())?;
             replaced = Some((before, kept));
-            Ok(Some(replacement))
+            Ok(Some((replacement, untouched)))
         })
     });
     clear(&mut staging);
     let changed = changed?;
     (report.downtime_ms, report.service, report.done) = (changed.milliseconds, changed.service, true);
     report.notices.extend(changed.notices);
-    if let Some((before, kept)) = replaced
-        && let Err(error) = before.take_in(&kept, cancel, observer)
-    {
-        report.notices.push(format!("what was replaced is also in {}: {error}", kept.display()));
+    match replaced {
+        Some((Some(before), aside)) => report.notices.extend(settled(&before, &aside, cancel, observer)),
+        Some((None, kept)) if kept.exists() => {
+            report.notices.push(format!("the database was gone; what lay beside it is in {}", kept.display()));
+        }
+        _ => {}
     }
     Ok(report)
 }
 
-fn choose(database: &Path, wanted: Option<&BackupId>, what: &str) -> Result<Preserved, OperationError> {
-    let sets = sqlite::preserved_sets(database).during(what)?;
-    let found = sets.into_iter().rev().find(|set| match wanted {
-        Some(id) => set.manifest.id == *id,
-        None => set.manifest.before == "repair",
-    });
-    let which = wanted.map_or_else(String::new, |id| format!(" {id}"));
-    found.ok_or_else(|| OperationError::Refused {
-        what: what.to_owned(),
-        reason: format!("there is no preserved original{which} of it"),
-        kind: FailureKind::No,
-        hint: Some(format!("see: svc-repair list {}", super::check::quoted(database))),
-    })
+fn kept_beside(database: &Path) -> PathBuf {
+    let mut name = database.file_name().unwrap_or_default().to_os_string();
+    name.push(format!(".svckit-kept-{}", BackupId::fresh()));
+    parent_of(database).join(name)
 }
 
 fn plan(service: Option<&dyn ServiceController>, database: &Path, set: &Preserved) -> Vec<String> {
@@ -122,33 +127,4 @@ fn plan(service: Option<&dyn ServiceController>, database: &Path, set: &Preserve
         steps.push(format!("start {} if it was running, and wait until it is ready", service.label()));
     }
     steps
-}
-
-/// The preserved sets of a database, or of all databases in a directory, the oldest first.
-///
-/// # Errors
-/// When the directory can't be listed.
-pub fn preserved(path: &Path) -> Result<Vec<ListedSet>, OperationError> {
-    let what = format!("list what is preserved of {}", path.display());
-    let path = real_path(path);
-    let sets = if path.is_dir() { sqlite::preserved_in(&path) } else { sqlite::preserved_sets(&path) };
-    Ok(sets.during(what)?.into_iter().map(listed).collect())
-}
-
-fn listed(set: Preserved) -> ListedSet {
-    #[derive(serde::Deserialize)]
-    struct Decision {
-        outcome: RepairOutcome,
-    }
-    let report = std::fs::read(set.directory.join(REPORT)).ok();
-    let decision = report.and_then(|text| serde_json::from_slice::<Decision>(&text).ok());
-    ListedSet {
-        bytes: set.manifest.files.iter().map(|file| file.bytes).sum(),
-        directory: RawPath(set.directory),
-        id: set.manifest.id,
-        database: set.manifest.database,
-        created: set.manifest.created,
-        before: set.manifest.before,
-        outcome: decision.map(|decision| decision.outcome),
-    }
 }

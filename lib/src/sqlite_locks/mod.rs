@@ -36,6 +36,6 @@ pub use fence::Fence;
 pub use filesystem::side_file;
 pub use journal_file::has_content;
 pub use opened::{OpenDatabase, Opener, databases_open_in, openers, openers_of};
-pub use probe::{WriteState, probe};
+pub use probe::{WriteState, locked_by, probe};
 pub use together::{Wanted, lock_together};
 pub use watch::Watch;

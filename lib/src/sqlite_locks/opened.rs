@@ -1,6 +1,8 @@
-//! Which processes have which databases open, from /proc/PID/fd (proc(5)).
+//! Which processes have which databases open, from /proc/PID (proc(5)): the descriptors of all threads, since one may
+//! have a table of its own, and outlive the main one; and what is mapped and shared, which needs no descriptor any more.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::io::Read;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
@@ -71,10 +73,10 @@ pub fn openers_of<P: AsRef<Path>>(databases: &[P]) -> std::io::Result<Vec<(usize
             continue;
         }
         let mut seen = BTreeSet::new();
-        each_file(pid, |link, metadata| {
+        each_file(pid, |named, metadata| {
             let id = FileId { device: metadata.dev(), inode: metadata.ino() };
             if let Some(index) = wanted.get(&id)
-                && let Ok(path) = std::fs::read_link(link)
+                && let Some(path) = named.path()
             {
                 seen.insert((*index, path, id));
             }
@@ -106,8 +108,8 @@ pub fn databases_open_in(processes: &[ProcessId]) -> std::io::Result<Vec<OpenDat
             }
             continue;
         }
-        each_file(process.pid, |link, metadata| {
-            let Ok(path) = std::fs::read_link(link) else { return };
+        each_file(process.pid, |named, metadata| {
+            let Some(path) = named.path() else { return };
             let bytes = path.as_os_str().as_bytes();
             let side = ["-wal", "-journal"].iter().find_map(|suffix| bytes.strip_suffix(suffix.as_bytes()));
             let (path, side) = match side {
@@ -155,24 +157,101 @@ fn is_standard_stream(path: &Path) -> bool {
     (0..=2).any(|fd| FileId::of(Path::new(&format!("/proc/self/fd/{fd}"))).is_ok_and(|stream| stream == id))
 }
 
-/// Calls `each` with every regular file that the process has open, as often as it has it open, by its link in
-/// /proc/PID/fd. One that is gone, or that we may not look into, has none that we could see.
-fn each_file(pid: i32, mut each: impl FnMut(&Path, &std::fs::Metadata)) -> std::io::Result<()> {
-    let is_unseen = |error: &std::io::Error| is_gone(error) || error.kind() == std::io::ErrorKind::PermissionDenied;
-    let listing = match std::fs::read_dir(format!("/proc/{pid}/fd")) {
+/// Where the path is found by which a process knows a file.
+enum Named<'a> {
+    /// A link of /proc/PID/task/TID/fd.
+    Link(&'a Path),
+    /// The text of /proc/PID/maps.
+    Text(&'a Path),
+}
+
+impl Named<'_> {
+    fn path(&self) -> Option<PathBuf> {
+        match self {
+            Self::Link(link) => std::fs::read_link(link).ok(),
+            Self::Text(path) => Some((*path).to_owned()),
+        }
+    }
+}
+
+/// Calls `each` with every regular file that the process has open or mapped for sharing, as often as it has. One that is
+/// gone, or that we may not look into, has none that we could see.
+fn each_file(pid: i32, mut each: impl FnMut(&Named<'_>, &std::fs::Metadata)) -> std::io::Result<()> {
+    let base = PathBuf::from(format!("/proc/{pid}"));
+    for task in listed(&base.join("task"))? {
+        for link in listed(&task.join("fd"))? {
+            if let Ok(metadata) = std::fs::metadata(&link)
+                && metadata.is_file()
+            {
+                each(&Named::Link(&link), &metadata);
+            }
+        }
+    }
+    let maps = match std::fs::read(base.join("maps")) {
         Err(error) if is_unseen(&error) => return Ok(()),
         other => other?,
     };
-    for item in listing {
-        let link = match item {
-            Err(error) if is_unseen(&error) => return Ok(()),
-            other => other?.path(),
-        };
-        if let Ok(metadata) = std::fs::metadata(&link)
+    for (range, inode, path) in maps.split(|byte| *byte == b'\n').filter_map(shared_mapping) {
+        // The link tells of the file itself, also where a name is gone or leads elsewhere, but to root alone.
+        let link = base.join("map_files").join(range);
+        if let Ok(metadata) = std::fs::metadata(&link) {
+            if metadata.is_file() {
+                each(&Named::Link(&link), &metadata);
+            }
+            continue;
+        }
+        let below_root = base.join("root").join(path.strip_prefix("/").unwrap_or(path));
+        if let Ok(metadata) = std::fs::metadata(below_root)
             && metadata.is_file()
+            && metadata.ino() == inode
         {
-            each(&link, &metadata);
+            each(&Named::Text(path), &metadata);
         }
     }
     Ok(())
+}
+
+fn is_unseen(error: &std::io::Error) -> bool {
+    is_gone(error) || error.kind() == std::io::ErrorKind::PermissionDenied
+}
+
+fn listed(directory: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let read = || std::fs::read_dir(directory)?.map(|item| Ok(item?.path())).collect::<std::io::Result<_>>();
+    match read() {
+        Err(error) if is_unseen(&error) => Ok(Vec::new()),
+        other => other,
+    }
+}
+
+/// A line of /proc/PID/maps that has a file, of which others see what is written: its range, its inode, its path.
+fn shared_mapping(line: &[u8]) -> Option<(&str, u64, &Path)> {
+    let mut words = line.splitn(6, |byte| *byte == b' ');
+    let range = std::str::from_utf8(words.next()?).ok()?;
+    let is_shared = words.next()?.get(3) == Some(&b's');
+    let (_offset, _device) = (words.next()?, words.next()?);
+    let inode = std::str::from_utf8(words.next()?).ok()?.parse().ok().filter(|inode| *inode != 0)?;
+    let path = Path::new(OsStr::from_bytes(words.next()?.trim_ascii_start()));
+    (is_shared && path.is_absolute()).then_some((range, inode, path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_the_mappings_those_count_of_which_others_see_what_is_written() {
+        let shared = |line: &'static str| shared_mapping(line.as_bytes());
+        let line = "7f00-7f10 rw-s 00000000 fe:01 42                         /srv/a b.db";
+        assert_eq!(shared(line), Some(("7f00-7f10", 42, Path::new("/srv/a b.db"))));
+        for other in [
+            "7f00-7f10 rw-p 00000000 fe:01 42                         /srv/a.db",
+            "7f00-7f10 rw-s 00000000 00:00 0 ",
+            "7f00-7f10 rw-s 00000000 00:05 7                          anon_inode:[io_uring]",
+            "7f00-7f10 rw-s 00000000 fe:01 x /srv/a.db",
+            "7f00-7f10 rw-s",
+            "",
+        ] {
+            assert_eq!(shared(other), None, "{other}");
+        }
+    }
 }

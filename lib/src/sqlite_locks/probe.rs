@@ -3,8 +3,8 @@
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use super::bytes::{DB_ALL, DB_SHARED, LockRange, SHM_WRITE};
-use super::descriptor::{Access, LockFile, LockMode};
+use super::bytes::{DB_ALL, DB_SHARED, LockRange, SHM_ALL, SHM_WRITE};
+use super::descriptor::{Access, Foreign, LockFile, LockMode};
 use super::error::LocksError;
 use super::filesystem::side_file;
 use crate::world::filesystem::locks_are_local;
@@ -72,6 +72,25 @@ pub fn probe(database: &Path) -> Result<WriteState, LocksError> {
         return Ok(WriteState::Unknown { reason: "a .lock beside it says that dot-file locks are in use".to_owned() });
     }
     Ok(WriteState::Idle)
+}
+
+/// A lock of anybody else on a database or its `-shm`, for reading or writing: whoever has a connection in WAL mode has
+/// one, also while it is idle. The kernel tells of locks also where it does not let us look into the process.
+///
+/// # Errors
+/// When the files can't be opened or asked. What does not exist is not locked.
+pub fn locked_by(database: &Path) -> Result<Option<Foreign>, LocksError> {
+    for (path, range) in [(database.to_owned(), DB_ALL), (side_file(database, "-shm"), SHM_ALL)] {
+        match LockFile::open(&path, Access::Read) {
+            Err(LocksError::Disk(error)) if error.source.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+            Ok(file) => match file.foreign(LockMode::Write, range)? {
+                None => {}
+                found => return Ok(found),
+            },
+        }
+    }
+    Ok(None)
 }
 
 pub(super) fn exclusive(pid: Option<i32>) -> String {

@@ -119,6 +119,14 @@ pub enum SqliteError {
         /// SQLite's answer.
         source: rusqlite::Error,
     },
+    /// A preserved original has changed since, or is gone in part.
+    #[error("what is preserved does not verify: {}: {reason}", path.display())]
+    NotPreserved {
+        /// The file of the set.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A replacement found something that it must not touch.
     #[error("can't replace {}: {reason}", path.display())]
     Replace {
@@ -181,6 +189,7 @@ impl Failure for SqliteError {
             Self::InFlight { .. } | Self::Disturbed { .. } | Self::HoldTooLong { .. } => FailureKind::WriteInFlight,
             Self::NotAtRest { .. } | Self::Replace { .. } => FailureKind::Unsafe,
             Self::Corrupt { .. } | Self::Unrepaired { .. } | Self::LogOnly { .. } => FailureKind::Corrupt,
+            Self::NotPreserved { .. } => FailureKind::Unverified,
             Self::Sqlite { source, .. } => match source.sqlite_error_code() {
                 Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase) => FailureKind::Corrupt,
                 Some(rusqlite::ErrorCode::PermissionDenied | rusqlite::ErrorCode::ReadOnly) => FailureKind::Permission,
@@ -217,6 +226,7 @@ impl Failure for SqliteError {
             Self::Unrepaired { .. } => {
                 "name a store with backups of it (--from STORE), or put the latest back: svc-backup restore"
             }
+            Self::NotPreserved { .. } => "choose another preserved original (svc-repair list), or a backup",
             Self::Replace { .. } => "look at the files named, then run `svc-ctl resume`",
             Self::Sqlite { source, .. } if source.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull) => {
                 "free some space (df -h), or choose a place on another file system"

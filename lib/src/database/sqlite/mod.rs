@@ -21,6 +21,7 @@ mod live;
 mod own;
 pub mod pages;
 mod preserve;
+mod preserved;
 pub mod repair;
 pub mod replace;
 mod snapshot;
@@ -39,8 +40,10 @@ pub use facts::{DatabaseFacts, SchemaObject, TableRows};
 pub use fenced::snapshot_fenced;
 pub use header::{Identity, JournalMode, identify};
 pub use hot::snapshot_hot;
-pub use preserve::{
-    Preserved, PreservedFile, PreservedManifest, Untouched, bytes_of, preserve, preserved_in, preserved_sets,
+pub use preserve::{Untouched, bytes_of, preserve};
+pub(crate) use preserved::INFIX as PRESERVED_INFIX;
+pub use preserved::{
+    Preserved, PreservedFile, PreservedManifest, Unreadable, preserved_in, preserved_of, preserved_sets, read_small,
 };
 pub use snapshot::{Snapshot, SnapshotRequest};
 pub use validate::{Validation, validate};
