@@ -28,6 +28,7 @@ mod snapshot;
 mod stubs;
 mod together;
 mod validate;
+mod versions;
 mod wal;
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use rusqlite::Connection;
 use super::super::error::SqliteError;
 use super::super::own::{Asked, open_still};
 use super::super::stubs::Stubs;
+use super::super::versions::explained;
 use super::{DeepKind, DeepReport, LINES_MAX, is_damage};
 use crate::progress::{Cancel, Observer};
 
@@ -160,6 +161,10 @@ impl Shared<'_> {
         while let Some(row) = rows.next()? {
             let line = String::from_utf8_lossy(row.get_ref(0)?.as_bytes().unwrap_or_default()).into_owned();
             if line == "ok" || self.stubs.explains(&line) {
+                continue;
+            }
+            if let Some(why) = explained(connection, self.copy, &line)? {
+                self.state().report.not_judged(why);
                 continue;
             }
             let is_of_words =

@@ -10,6 +10,7 @@ use super::super::error::SqliteError;
 use super::super::facts::TableRows;
 use super::super::own::{Asked, open_still};
 use super::super::stubs::Stubs;
+use super::super::versions::explained;
 use super::{FINDINGS_MAX, WORKERS, corrupt_or, damaged};
 use crate::progress::{Cancel, Observer};
 
@@ -157,6 +158,13 @@ impl Shared<'_> {
         while let Some(row) = rows.next()? {
             let text = String::from_utf8_lossy(row.get_ref(0)?.as_bytes().unwrap_or_default()).into_owned();
             if text == "ok" || self.stubs.explains(&text) {
+                continue;
+            }
+            if let Some(why) = explained(connection, self.copy, &text)? {
+                let not_judged = &mut self.lock().answers.not_judged;
+                if !not_judged.contains(&why) {
+                    not_judged.push(why);
+                }
                 continue;
             }
             let findings = &mut self.lock().answers.findings;
