@@ -119,11 +119,25 @@ pub(crate) fn faults() {
     std::fs::write(small.path("on-disk.toml"), rules.replace(&here, at.to_str().unwrap())).unwrap();
     let once =
         || run(crate::bed::tend_with(&at.join("state"), &small.path("on-disk.toml"), &["once", "--json"]), QUICK);
+    // And one whose state lies elsewhere: what fails is written down then, and no item is to blame for it.
+    let plain = at.join("plain.db");
+    rusqlite::Connection::open(&plain)
+        .unwrap()
+        .execute_batch(
+            "CREATE TABLE s(id INTEGER PRIMARY KEY, seen INT, pad);
+             WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 400)
+             INSERT INTO s SELECT i, iif(i <= 3, 1, 99999999999), zeroblob(900) FROM n;",
+        )
+        .unwrap();
+    let rule = "[rule.r]\ntable = 's'\nkey = 'id'\nexpired = 'seen < :now'\non-demand = true\nretries = 1\n";
+    std::fs::write(small.path("plain.toml"), format!("{rule}database = {plain:?}\n")).unwrap();
+    let plainly =
+        || run(crate::bed::tend_with(&small.path("state"), &small.path("plain.toml"), &["once", "--json"]), QUICK);
     let fill = at.join("fill");
     let filled = sh("dd", ["if=/dev/zero", &format!("of={}", fill.display()), "bs=4k"]);
-    let full = once();
+    let (full, plainly_full) = (once(), plainly());
     std::fs::remove_file(&fill).unwrap();
-    let after = once();
+    let (after, plainly_after) = (once(), plainly());
     let left: i64 = rusqlite::Connection::open(at.join("notes.db"))
         .unwrap()
         .query_row("SELECT (SELECT count(*) FROM notes) + (SELECT count(*) FROM words)", [], |row| row.get(0))
@@ -132,4 +146,6 @@ pub(crate) fn faults() {
     assert_ne!(filled.status, 0);
     assert_eq!((full.status, after.status), (30, 0), "{full:?} {after:?}");
     assert_eq!(left, 0);
+    assert_eq!((plainly_full.status, plainly_after.status), (30, 0), "{plainly_full:?} {plainly_after:?}");
+    assert_eq!(plainly_after.json()["removed"], 3);
 }

@@ -232,13 +232,17 @@ impl RuleTask {
         }
         let (mut made, mut changed, mut interrupted) = (Vec::new(), false, None);
         let each = unit.each(|item| {
-            // An interrupted statement takes the whole transaction back (sqlite3_interrupt); nothing may follow on its own.
+            // An interrupted statement takes the whole transaction back (sqlite3_interrupt), and so do a full disk, an error
+            // of reading or writing and a lack of memory; nothing may follow on its own.
             if transaction.is_autocommit() {
                 return Err(TaskError::Unavailable("the transaction was taken back".to_owned()));
             }
             let removed = remove(&rule, &checked, &mut transaction, item, when);
-            if transaction.is_autocommit() {
-                interrupted = Some(removed.as_ref().err().map(ToString::to_string).unwrap_or_default());
+            // Only the item that was interrupted is to blame.
+            if let Err(TaskError::Item(reason)) = &removed
+                && transaction.is_autocommit()
+            {
+                interrupted = Some(reason.clone());
             }
             if let Some(rows) = removed? {
                 made.extend(rows);
