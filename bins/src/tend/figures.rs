@@ -1,6 +1,7 @@
 //! What monitoring is told. Each figure comes from its own source; what can't be read is unknown, and alone.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use svckit::lock::LockKey;
@@ -8,6 +9,9 @@ use svckit::tend::rule::{LastLook, Rule, RuleTask};
 use svckit::tend::{State, Times};
 
 use crate::dirs;
+
+/// All figures of all rules together: the loop that writes them has a watchdog, and monitoring waits no longer.
+const FIGURES_MAX: Duration = Duration::from_secs(5);
 
 /// The figures of one rule.
 #[derive(Debug)]
@@ -47,6 +51,7 @@ pub(super) fn read(rules: &[Rule], state: &Path) -> Vec<OfRule> {
         Vec::new()
     });
     let mut all = Vec::new();
+    let until = Instant::now() + FIGURES_MAX;
     for rule in rules {
         let at = states.iter().position(|state| state.task() == rule.name);
         let remembered = at.map(|at| states.swap_remove(at)).map(|state| Remembered {
@@ -58,7 +63,7 @@ pub(super) fn read(rules: &[Rule], state: &Path) -> Vec<OfRule> {
         });
         let mut task = RuleTask::new(rule.clone(), state);
         let in_work = is_in_work(rule);
-        let figures = task.figures(Timestamp::now()).into_iter().map(|(name, figure)| {
+        let figures = task.figures(Timestamp::now(), until).into_iter().map(|(name, figure)| {
             let known = figure.map_err(|error| tracing::info!(rule = rule.name, name, %error, "a figure is unknown"));
             (name, known.ok().filter(|_| !in_work))
         });

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
@@ -12,6 +12,8 @@ use crate::world::disk::FileId;
 
 /// How long we wait for our turn to write. The service's own wait is mostly longer.
 const BUSY: Duration = Duration::from_secs(2);
+/// As long as whoever looks waits for others: a figure is not worth more.
+const BUSY_TO_LOOK: Duration = Duration::from_millis(250);
 /// After so many steps of SQLite's machine it is asked whether to go on.
 const STEPS: i32 = 1_000;
 
@@ -47,6 +49,14 @@ pub(super) struct Opened {
 }
 
 impl Opened {
+    /// Opens what is there, to look only; what takes longer than until then is interrupted, and hardly anybody is waited for.
+    pub(super) fn open_until(path: &Path, until: Instant) -> Result<Self, TaskError> {
+        let mut opened = Self::open(path, For::Looking, None)?;
+        let handled = opened.connection.progress_handler(STEPS, Some(move || Instant::now() >= until));
+        handled.and_then(|()| opened.connection.busy_timeout(BUSY_TO_LOOK)).map_err(|error| blame(&error, path))?;
+        Ok(opened)
+    }
+
     /// Opens what is there; nothing is made. With `bound`, what takes too long is interrupted.
     pub(super) fn open(path: &Path, purpose: For, bound: Option<&Bound>) -> Result<Self, TaskError> {
         let away =

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use rusqlite::ToSql;
+use rusqlite::{ErrorCode, ToSql};
 
 use super::check::{Checked, RuleError};
 use super::clients::Clients;
@@ -131,17 +131,23 @@ impl RuleTask {
         }
     }
 
-    /// The figures of the rule, each on its own.
-    pub fn figures(&mut self, now: Timestamp) -> Vec<(String, Result<f64, TaskError>)> {
+    /// The figures of the rule, each on its own. What is not known at `until` is not: whoever asks has to go on.
+    pub fn figures(&mut self, now: Timestamp, until: Instant) -> Vec<(String, Result<f64, TaskError>)> {
         let rule = self.rule.clone();
-        let opened = Opened::open(&rule.database, For::Looking, None);
+        let opened = Opened::open_until(&rule.database, until);
         let one = |sql: &str| -> Result<f64, TaskError> {
+            if Instant::now() >= until {
+                return Err(TaskError::Unavailable("the figures take too long".to_owned()));
+            }
             let opened = opened.as_ref().map_err(Clone::clone)?;
             let when = When { now: now.as_second(), connected_since: 0 };
             let number = run(&opened.connection, sql, when, None, |statement| {
                 statement.raw_query().next()?.map_or(Ok(None), |row| row.get::<_, Option<f64>>(0))
             });
-            let number = number.map_err(|error| blame(&error, &rule.database))?;
+            let number = number.map_err(|error| match error.sqlite_error_code() {
+                Some(ErrorCode::OperationInterrupted) => TaskError::Unavailable("it takes too long".to_owned()),
+                _ => blame(&error, &rule.database),
+            })?;
             number.ok_or_else(|| TaskError::Unavailable("the query has no number".to_owned()))
         };
         rule.figures.iter().map(|(name, sql)| (name.clone(), one(sql))).collect()

@@ -1,5 +1,7 @@
 //! Rules against schemas, and looks that change nothing.
 
+use std::time::{Duration, Instant};
+
 use super::*;
 
 #[test]
@@ -84,11 +86,33 @@ fn a_column_without_a_type_is_searched_by_its_index() {
     assert_eq!((bed.count("nameplate_sides"), bed.count("nameplates")), (0, 0));
 }
 
+fn soon() -> Instant {
+    Instant::now() + Duration::from_secs(20)
+}
+
+#[test]
+fn a_figure_that_takes_too_long_is_unknown_and_ends() {
+    let bed = Bed::new();
+    bed.mailbox("a", 1);
+    let endless = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT count(*) FROM c";
+    let rule = bed.rule().clone_with(|rule| {
+        rule.figures = vec![
+            ("first".to_owned(), "SELECT 7".to_owned()),
+            ("endless".to_owned(), endless.to_owned()),
+            ("behind".to_owned(), "SELECT 8".to_owned()),
+        ];
+    });
+    let figures = RuleTask::new(rule, &bed.state()).figures(now(), Instant::now() + Duration::from_millis(200));
+    let known: Vec<_> = figures.iter().map(|(name, figure)| (name.as_str(), figure.is_ok())).collect();
+    assert_eq!(known, [("first", true), ("endless", false), ("behind", false)]);
+    assert!(matches!(&figures[1].1, Err(TaskError::Unavailable(why)) if why.contains("too long")), "{figures:?}");
+}
+
 #[test]
 fn figures_stand_each_on_their_own() {
     let bed = Bed::new();
     bed.mailbox("a", 1);
-    let figures = RuleTask::new(bed.rule(), &bed.state()).figures(now());
+    let figures = RuleTask::new(bed.rule(), &bed.state()).figures(now(), soon());
     assert!(matches!(&figures[0], (name, Ok(number)) if name == "mailboxes" && (*number - 1.0).abs() < f64::EPSILON));
     assert!(matches!(&figures[1], (name, Err(_)) if name == "wrong"));
 }
@@ -108,7 +132,7 @@ fn a_look_rolls_no_journal_back() {
     let rule = bed.rule().clone_with(|rule| rule.database = bed.path("left-relay.db"));
     let before = ["left-relay.db", "left-relay.db-journal"].map(|name| std::fs::read(bed.path(name)).unwrap());
     let mut task = RuleTask::new(rule.clone(), &bed.state());
-    assert!(task.figures(now()).iter().all(|(_, figure)| figure.is_err()));
+    assert!(task.figures(now(), soon()).iter().all(|(_, figure)| figure.is_err()));
     assert!(task.preview(now()).is_err() && Checked::new(&rule).is_err());
     assert_eq!(before, ["left-relay.db", "left-relay.db-journal"].map(|name| std::fs::read(bed.path(name)).unwrap()));
 }
