@@ -145,7 +145,7 @@ fn what_is_not_there_is_said_by_kind() {
     assert!(discovery.service("plex").is_ok(), "its service can be operated without its data");
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("svckit.toml");
-    assert_eq!(Config::read(&path).unwrap_err().kind(), FailureKind::Failed);
+    assert_eq!(Config::read(&path).unwrap_err().kind(), FailureKind::Config);
     std::fs::write(&path, b"\xff\xfe").unwrap();
     assert_eq!(Config::read(&path).unwrap_err().kind(), FailureKind::Config);
     std::fs::write(&path, vec![b'#'; 1 << 21]).unwrap();

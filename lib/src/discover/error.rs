@@ -103,6 +103,7 @@ fn paths(paths: &[PathBuf]) -> String {
 impl Failure for DiscoverError {
     fn kind(&self) -> FailureKind {
         match self {
+            Self::Unreadable { source, .. } if source.kind() == std::io::ErrorKind::NotFound => FailureKind::Config,
             Self::Unreadable { source, .. } => kind_of_io(source),
             Self::Untrusted { .. } => FailureKind::Permission,
             Self::Invalid { .. } | Self::Labels { .. } | Self::Empty { .. } => FailureKind::Config,
@@ -112,12 +113,17 @@ impl Failure for DiscoverError {
     }
     fn hint(&self) -> Option<String> {
         match self {
+            Self::Unreadable { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+                Some("check the path: a file that is named has to be there".to_owned())
+            }
             Self::Unreadable { source, .. } => hint_of_io(source),
             Self::Untrusted { at, .. } => Some(format!(
                 "look at what it says, then make it yours or root's and not writable by others: chown, chmod go-w {}",
                 at.display()
             )),
-            Self::Invalid { .. } => Some("run: svc-backup config check".to_owned()),
+            Self::Invalid { .. } => Some(
+                "mend these lines; `svc-backup config check`, or `svc-tend check` for rules, looks again".to_owned(),
+            ),
             Self::Labels { .. } => Some("all labels that there are: svc-backup labels".to_owned()),
             Self::Unknown { name, known } => {
                 Some(nearest(name, known.iter().map(String::as_str)).map_or_else(

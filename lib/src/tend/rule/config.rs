@@ -147,8 +147,9 @@ impl TendConfig {
         let document = Document::new(text);
         let config = document.parse().map(|root| {
             let root = Table::new(&document, root.get_ref(), "the file".to_owned());
-            let mut rules = Vec::new();
+            let (mut rules, mut has_rules) = (Vec::new(), false);
             for (name, at, table) in root.named("rule") {
+                has_rules = true;
                 let rule = read_rule(&name, &table);
                 table.finish();
                 match name.parse::<TargetName>() {
@@ -157,7 +158,7 @@ impl TendConfig {
                 }
             }
             root.finish();
-            if rules.is_empty() {
+            if !has_rules {
                 document.find(0, "there is no rule in it".to_owned(), Some("[rule.NAME]".to_owned()));
             }
             Self { rules }
